@@ -1,0 +1,1 @@
+"""Does: all input and output. Servers, streams, gateway, command line."""

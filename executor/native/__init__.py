@@ -1,0 +1,1 @@
+"""MySQL and MariaDB servers, with our own engine."""

@@ -1,0 +1,1 @@
+"""The replication stream of a server, decoded as raw bytes."""

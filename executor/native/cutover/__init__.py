@@ -1,0 +1,1 @@
+"""Moves writes from source to target, or changes nothing."""

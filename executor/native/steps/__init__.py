@@ -1,0 +1,1 @@
+"""How each step kind of planner/steps/ is carried out; one file per kind, named alike."""

@@ -1,0 +1,1 @@
+"""Keeps target tables equal to source tables: copy, then follow the binlog."""

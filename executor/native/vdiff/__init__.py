@@ -1,0 +1,1 @@
+"""Compares the tables of both sides while they change."""

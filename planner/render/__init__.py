@@ -1,0 +1,1 @@
+"""Draws a Plan. Each module is one format and computes nothing."""

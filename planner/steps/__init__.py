@@ -1,0 +1,1 @@
+"""One file per step kind; `registry.py` lists them."""

@@ -1,0 +1,1 @@
+"""JSON Schemas of every document that people write or programs read."""
