@@ -1,0 +1,50 @@
+"""Every difference between MySQL and MariaDB, in one place. Statements, variables, error numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FENCE_MESSAGE = "disallowed due to rule: enforce denied tables"
+"""Text of the fence's error, as Vitess words it. The gateway recognises the fence by it."""
+
+FENCE_ERRNO = 1644  # ER_SIGNAL_EXCEPTION
+LOST_CONNECTION_ERRNOS = frozenset({1053, 1927, 2003, 2006, 2013, 2014, 2055, 4031})
+"""Server shutting down, connection killed, gone away, lost, out of sync: the outcome of the statement is unknown."""
+TRANSIENT_ERRNOS = frozenset({1205, 1213, 1020})
+"""Lock wait timeout, deadlock, record changed (MariaDB snapshot isolation): the transaction may be tried again."""
+
+STRICT_SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
+"""Refuses to change a value silently, and accepts every value that a source may hold (zero dates, id 0)."""
+
+
+@dataclass(frozen=True)
+class Flavor:
+    """One kind of server. `version` is (major, minor)."""
+
+    name: str
+    version: tuple[int, int]
+
+    @property
+    def mariadb(self) -> bool:
+        """True for MariaDB."""
+        return self.name == "MariaDB"
+
+    @property
+    def position_sql(self) -> str:
+        """A statement of one column: the replication position up to which the server's binlog is written."""
+        return "SELECT @@global.gtid_binlog_pos" if self.mariadb else "SELECT @@global.gtid_executed"
+
+    @property
+    def uuid_sql(self) -> str:
+        """A statement of one column that identifies the server for as long as its data lives.
+
+        MariaDB has no server_uuid; its GTID server id is what its binlog identifies it by.
+        """
+        return "SELECT CONCAT('server-id-', @@global.server_id)" if self.mariadb else "SELECT @@global.server_uuid"
+
+
+def flavor_of(version: str) -> Flavor:
+    """The flavour of a server from its `VERSION()` text, such as ``10.11.6-MariaDB-0+deb12u1-log``."""
+    name = "MariaDB" if "mariadb" in version.lower() else "MySQL"
+    major, minor = (int(part) for part in version.split("-")[0].split(".")[:2])
+    return Flavor(name, (major, minor))

@@ -1,0 +1,237 @@
+"""Connections to servers: signing in, one pinned session state, errors mapped once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import pymysql
+from pymysql.constants import CLIENT
+from pymysql.cursors import DictCursor, SSCursor
+
+from executor.errors import MovetablesError
+from executor.native.flavor import LOST_CONNECTION_ERRNOS, STRICT_SQL_MODE, TRANSIENT_ERRNOS, Flavor, flavor_of
+
+Row = dict[str, Any]
+
+
+class ServerError(MovetablesError):
+    """A server refused a statement. `errno` is MySQL's error number."""
+
+    def __init__(self, message: str, errno: int, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.errno = errno
+
+    @property
+    def lost(self) -> bool:
+        """True when the connection broke: the outcome of the statement is unknown."""
+        return self.errno in LOST_CONNECTION_ERRNOS
+
+    @property
+    def transient(self) -> bool:
+        """True when the transaction was rolled back and may simply be tried again."""
+        return self.errno in TRANSIENT_ERRNOS
+
+
+class Unreachable(ServerError):
+    """No connection could be made."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """How to sign in to one server. `name` is for messages (a tablet alias or ``topology``)."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    password: str = field(default="", repr=False)
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        return f"{self.host}:{self.port}"
+
+
+def _mapped(login: Login, error: pymysql.err.Error) -> ServerError:
+    errno = error.args[0] if error.args and isinstance(error.args[0], int) else 2013
+    text = error.args[1] if len(error.args) > 1 else (error.args[0] if error.args else "connection closed")
+    return ServerError(f"{login.name} ({login.address}): {text} (errno {errno})", errno)
+
+
+class Connection:
+    """One connection with a pinned session: utf8mb4, UTC, strict sql_mode, autocommit.
+
+    Not for use by two threads. Every method raises ServerError; `ServerError.lost` tells that the outcome is unknown.
+    """
+
+    def __init__(self, login: Login, raw: pymysql.connections.Connection[Any]) -> None:
+        self.login = login
+        self.raw = raw
+        info = raw.get_server_info()  # type: ignore[no-untyped-call]
+        self.flavor: Flavor = flavor_of(str(info))
+
+    def query(self, sql: str, args: Sequence[object] | Mapping[str, object] | None = None) -> list[Row]:
+        """All rows of a statement, each a dict by column name."""
+        try:
+            with self.raw.cursor(DictCursor) as cursor:
+                cursor.execute(sql, args)
+                return list(cursor.fetchall() or ())
+        except pymysql.err.Error as error:
+            raise _mapped(self.login, error) from error
+
+    def one(self, sql: str, args: Sequence[object] | Mapping[str, object] | None = None) -> Row | None:
+        """The first row of a statement, or None."""
+        rows = self.query(sql, args)
+        return rows[0] if rows else None
+
+    def value(self, sql: str, args: Sequence[object] | Mapping[str, object] | None = None) -> Any:
+        """The first column of the first row of a statement, or None when there is no row."""
+        row = self.one(sql, args)
+        return next(iter(row.values())) if row else None
+
+    def execute(self, sql: str | bytes, args: Sequence[object] | Mapping[str, object] | None = None) -> int:
+        """Runs a statement; returns the number of affected rows."""
+        try:
+            with self.raw.cursor() as cursor:
+                return int(cursor.execute(sql, args))  # type: ignore[arg-type]
+        except pymysql.err.Error as error:
+            raise _mapped(self.login, error) from error
+
+    def info(self, sql: bytes | str) -> tuple[int, str, int]:
+        """Runs a statement that returns no rows; returns (affected rows, the server's info text, warning count)."""
+        try:
+            self.raw.query(sql)
+        except pymysql.err.Error as error:
+            raise _mapped(self.login, error) from error
+        result = self.raw._result  # type: ignore[attr-defined]
+        return result.affected_rows, (result.message or b"").decode(), result.warning_count
+
+    @contextmanager
+    def stream(self, sql: str) -> Iterator[Iterator[tuple[Any, ...]]]:
+        """The rows of a statement as they arrive, unbuffered, as tuples."""
+        cursor = self.raw.cursor(SSCursor)
+        try:
+            cursor.execute(sql)
+            yield iter(cursor.fetchone, None)
+        except pymysql.err.Error as error:
+            raise _mapped(self.login, error) from error
+        finally:
+            if self.raw.open:
+                cursor.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is committed together, or rolled back when an exception leaves the block.
+
+        A failure of the COMMIT itself raises ServerError; when that is `lost`, the outcome is unknown.
+        """
+        self.execute("START TRANSACTION")
+        try:
+            yield
+        except BaseException:
+            if self.raw.open:
+                try:
+                    self.raw.rollback()
+                except pymysql.err.Error:
+                    self.close()  # the server rolls back a connection that goes away
+            raise
+        self.execute("COMMIT")
+
+    def position(self) -> str:
+        """The replication position up to which this server's binlog is written, as text."""
+        return str(self.value(self.flavor.position_sql) or "")
+
+    @property
+    def thread_id(self) -> int:
+        """The server's id of this connection."""
+        return int(self.raw.thread_id())  # type: ignore[no-untyped-call]
+
+    @property
+    def open(self) -> bool:
+        """False once the connection is known to be closed."""
+        return bool(self.raw.open)
+
+    def close(self) -> None:
+        """Closes the connection; never raises."""
+        try:
+            if self.raw.open:
+                self.raw.close()
+        except (pymysql.err.Error, OSError):
+            self.raw._force_close()  # type: ignore[attr-defined]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def connect(
+    login: Login,
+    *,
+    database: str | None = None,
+    connect_timeout: float = 5.0,
+    read_timeout: float | None = None,
+    apply: bool = False,
+) -> Connection:
+    """Signs in and pins the session.
+
+    `apply` sets ``@movetables_apply``, which lets the session write to fenced tables. Timeouts are in seconds;
+    `read_timeout` None waits for ever. Raises Unreachable when the server does not answer or refuses the user.
+    """
+    try:
+        raw = pymysql.connect(
+            host=login.host,
+            port=login.port,
+            user=login.user,
+            password=login.password,
+            database=database,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=max(1, int(connect_timeout)),
+            read_timeout=read_timeout,
+            write_timeout=read_timeout,
+            client_flag=CLIENT.FOUND_ROWS,
+            init_command=None,
+        )
+    except (pymysql.err.Error, OSError, RuntimeError) as error:
+        errno = error.args[0] if error.args and isinstance(error.args[0], int) else 2003
+        text = error.args[1] if len(error.args) > 1 else str(error)
+        raise Unreachable(
+            f"{login.name} ({login.address}) does not answer as user {login.user}: {text} (errno {errno})",
+            errno,
+            f"check that the server runs and that the user may sign in: mysql -h {login.host} -P {login.port} "
+            f"-u {login.user} -p",
+        ) from error
+    connection = Connection(login, raw)
+    session = f"SET time_zone='+00:00', sql_mode='{STRICT_SQL_MODE}', wait_timeout=86400, net_write_timeout=600"
+    if apply:
+        session += ", foreign_key_checks=0, unique_checks=1, @movetables_apply=1"
+    try:
+        connection.execute(session)
+    except ServerError:
+        connection.close()
+        raise
+    return connection
+
+
+def wait_until_answers(login: Login, timeout: float) -> Connection:
+    """Connects, trying again until `timeout` seconds have passed; raises Unreachable then."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return connect(login)
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def quote(name: str) -> str:
+    """`name` as an SQL identifier, in backquotes."""
+    return "`" + name.replace("`", "``") + "`"
