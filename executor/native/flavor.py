@@ -45,6 +45,7 @@ class Flavor:
 
 def flavor_of(version: str) -> Flavor:
     """The flavour of a server from its `VERSION()` text, such as ``10.11.6-MariaDB-0+deb12u1-log``."""
+    version = version.removeprefix("5.5.5-")  # MariaDB's handshake hides its version behind this from old replicas
     name = "MariaDB" if "mariadb" in version.lower() else "MySQL"
     major, minor = (int(part) for part in version.split("-")[0].split(".")[:2])
     return Flavor(name, (major, minor))

@@ -98,7 +98,7 @@ class Connection:
         """Runs a statement; returns the number of affected rows."""
         try:
             with self.raw.cursor() as cursor:
-                return int(cursor.execute(sql, args))  # type: ignore[arg-type]
+                return int(cursor.execute(sql, args))
         except pymysql.err.Error as error:
             raise _mapped(self.login, error) from error
 

@@ -1,0 +1,261 @@
+"""One MariaDB server process of the embedded cluster: data folder, start, stop.
+
+A data folder is a copy of a template that mariadb-install-db made once (0.8 s), so that a new server answers within a
+second. A folder is only used once its marker file is there; anything else is a leftover of a killed start and is made
+again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from executor.errors import MovetablesError
+from executor.native.servers import Connection, Login, Unreachable, connect
+
+USER = "movetables"
+COMPLETE = "movetables.complete"
+INSTALL_HINT = "install MariaDB 10.6 or later: on Debian or Ubuntu, apt-get install mariadb-server"
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/usr/local/bin")
+    if found is None:
+        raise MovetablesError(f"{name} was not found on this machine", INSTALL_HINT)
+    return found
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """A server on 127.0.0.1:`port` with everything it owns below `directory`. `password` is that of our user."""
+
+    name: str
+    directory: Path
+    port: int
+    server_id: int
+    password: str
+
+    @property
+    def pid_file(self) -> Path:
+        """Holds the pid while the server runs; may be stale."""
+        return self.directory / "mariadbd.pid"
+
+    @property
+    def error_log(self) -> Path:
+        """What the server wrote about its troubles."""
+        return self.directory / "error.log"
+
+    @property
+    def login(self) -> Login:
+        """How to sign in."""
+        return Login(self.name, "127.0.0.1", self.port, USER, self.password)
+
+    def pid(self) -> int | None:
+        """The pid of the running server of this folder, or None. A stale pid file, even of a reused pid, is None."""
+        try:
+            pid = int(self.pid_file.read_text())
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return None
+        return pid if os.fsencode(str(self.directory / "data")) in command else None
+
+
+def make_template(directory: Path) -> Path:
+    """A data folder fresh from mariadb-install-db at `directory`, made once; returns it. Raises MovetablesError."""
+    if (directory / COMPLETE).exists():
+        return directory
+    scratch = directory.with_name(f"{directory.name}.{os.getpid()}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    result = subprocess.run(
+        [
+            _program("mariadb-install-db"),
+            "--no-defaults",
+            f"--datadir={scratch}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            "--innodb-log-file-size=16M",
+            *_as_root(),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise MovetablesError(
+            f"mariadb-install-db failed: {(result.stderr or result.stdout).strip()[-500:]}", "df -h ."
+        )
+    (scratch / COMPLETE).touch()
+    shutil.rmtree(directory, ignore_errors=True)
+    scratch.rename(directory)
+    return directory
+
+
+def _as_root() -> list[str]:
+    return ["--user=root"] if os.geteuid() == 0 else []
+
+
+def start(server: LocalServer, template: Path, options: tuple[str, ...] = (), timeout: float = 30.0) -> None:
+    """Starts the server unless it runs, and waits until it answers.
+
+    `options` are further mariadbd options. Raises MovetablesError with the end of the error log when it does not come
+    up within `timeout` seconds, and leaves no process behind then.
+    """
+    if server.pid() is not None:
+        connect(server.login).close()
+        return
+    data = server.directory / "data"
+    if not (data / COMPLETE).exists():
+        shutil.rmtree(server.directory, ignore_errors=True)
+        server.directory.mkdir(parents=True)
+        _copy_template(make_template(template), data)
+        _bootstrap(server, options)
+        (data / COMPLETE).touch()
+    process = _spawn(server, options)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            connection = connect(server.login)
+        except Unreachable as error:
+            code = process.poll()
+            if code is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            if code is None:
+                process.kill()
+                process.wait()
+            raise MovetablesError(
+                f"{server.name} on port {server.port} did not start: {_last_error(server)}",
+                f"see {server.error_log}; is another server on port {server.port}? is the disk full?",
+            ) from error
+        with connection:
+            _check_own(server, connection, process)
+        return
+
+
+def _check_own(server: LocalServer, connection: Connection, process: subprocess.Popen[bytes]) -> None:
+    if int(connection.value("SELECT @@global.server_id")) != server.server_id:
+        process.kill()
+        process.wait()
+        raise MovetablesError(
+            f"port {server.port} is taken by another server, so {server.name} could not start",
+            "give it another port in the inventory, or stop that server",
+        )
+
+
+def _copy_template(template: Path, data: Path) -> None:
+    result = subprocess.run(
+        ["cp", "-r", "--reflink=auto", "--sparse=always", str(template), str(data)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        shutil.rmtree(data, ignore_errors=True)
+        raise MovetablesError(f"{data} could not be made: {result.stderr.strip()}", "df -h shows the free space")
+    (data / COMPLETE).unlink()
+
+
+def _bootstrap_sql(password: str) -> str:
+    lines = ["FLUSH PRIVILEGES;"]
+    for host in ("127.0.0.1", "localhost"):
+        lines.append(f"CREATE USER '{USER}'@'{host}' IDENTIFIED BY '{password}';")
+        lines.append(f"GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'{host}' WITH GRANT OPTION;")
+    # The template has accounts without a password; nobody may use them.
+    lines.append("DELETE FROM mysql.global_priv WHERE User IN ('', 'root');")
+    lines.append("FLUSH PRIVILEGES;")
+    return "\n".join(lines) + "\n"
+
+
+def _arguments(server: LocalServer, options: tuple[str, ...]) -> list[str]:
+    return [
+        _program("mariadbd"),
+        "--no-defaults",
+        f"--datadir={server.directory / 'data'}",
+        f"--socket={server.directory / 'mariadbd.sock'}"
+        if len(str(server.directory)) < 90
+        else "--socket=mariadbd.sock",
+        f"--pid-file={server.pid_file}",
+        f"--log-error={server.error_log}",
+        f"--port={server.port}",
+        "--bind-address=127.0.0.1",
+        f"--server-id={server.server_id}",
+        "--log-bin=binlog",
+        "--relay-log=relay",
+        "--log-slave-updates=ON",
+        "--binlog-format=ROW",
+        "--binlog-row-image=FULL",
+        "--binlog-row-metadata=FULL",
+        "--gtid-strict-mode=ON",
+        "--sync-binlog=0",
+        "--innodb-flush-log-at-trx-commit=2",
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-log-file-size=64M",
+        "--performance-schema=OFF",
+        "--skip-name-resolve",
+        "--character-set-server=utf8mb4",
+        "--max-allowed-packet=64M",
+        "--max-connections=500",
+        *_as_root(),
+        *options,
+    ]
+
+
+def _bootstrap(server: LocalServer, options: tuple[str, ...]) -> None:
+    program, *arguments = _arguments(server, options)
+    result = subprocess.run(
+        [program, arguments[0], "--bootstrap", *(a for a in arguments[1:] if not a.startswith("--log-"))],
+        input=_bootstrap_sql(server.password),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise MovetablesError(f"{server.name} could not be set up: {result.stderr.strip()[-500:]}", "df -h .")
+
+
+def _spawn(server: LocalServer, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        _arguments(server, options),
+        cwd=server.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C at the terminal is for the command, not for the servers it started
+    )
+
+
+def _last_error(server: LocalServer) -> str:
+    try:
+        lines = server.error_log.read_text(errors="replace").splitlines()
+    except OSError:
+        return "it wrote no error log"
+    return next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "its error log is empty")
+
+
+def stop(server: LocalServer, timeout: float = 30.0) -> None:
+    """Stops the server if it runs: SIGTERM, and SIGKILL after `timeout` seconds."""
+    pid = server.pid()
+    if pid is None:
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout
+    while server.pid() is not None:
+        _reap(pid)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            deadline += timeout
+        time.sleep(0.02)
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return  # started by another process, which will reap it
