@@ -59,10 +59,20 @@ class LocalServer:
         """The pid of the running server of this folder, or None. A stale pid file, even of a reused pid, is None."""
         try:
             pid = int(self.pid_file.read_text())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return None
-        return pid if os.fsencode(str(self.directory / "data")) in command else None
+        return pid if self._owns(pid) else None
+
+    def _owns(self, pid: int) -> bool:
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+        return os.fsencode(f"--datadir={self.directory / 'data'}") in command.split(b"\0")
+
+    def gone(self, pid: int) -> bool:
+        """True once process `pid` of this server has ended. The pid file goes earlier, while InnoDB still writes."""
+        return not self._owns(pid)
 
 
 def make_template(directory: Path) -> Path:
@@ -246,7 +256,7 @@ def stop(server: LocalServer, timeout: float = 30.0) -> None:
         return
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout
-    while server.pid() is not None:
+    while not server.gone(pid):
         _reap(pid)
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
