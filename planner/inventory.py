@@ -63,7 +63,10 @@ class GatewayListener:
 
 @dataclass(frozen=True)
 class Inventory:
-    """One environment. `data_dir` holds everything of the embedded cluster; relative paths are the file's own."""
+    """One environment. `data_dir` holds everything of the embedded cluster; relative paths are the file's own.
+
+    `vars` are the values that plans use as ``${name}``.
+    """
 
     name: str
     file: str
@@ -73,6 +76,7 @@ class Inventory:
     gateway: GatewayListener
     keyspaces: tuple[InventoryKeyspace, ...] = ()
     tablets: tuple[InventoryTablet, ...] = ()
+    vars: tuple[tuple[str, str], ...] = ()
 
     def tablet(self, alias: str) -> InventoryTablet | None:
         """The tablet of that alias, or None."""

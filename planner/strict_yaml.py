@@ -1,0 +1,348 @@
+"""YAML without surprises: positions for every value, and an error wherever two readers of YAML could disagree.
+
+Refused: duplicate keys, YAML 1.1 booleans, numbers that are not plain decimals, base 60, dates, anchors, aliases, merge
+keys, tags, several documents, deep nesting. PyYAML's scanner and parser do the syntax; its resolver, which follows
+YAML 1.1, is not used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import yaml
+
+from planner.diagnostic import SECRET_KEY, Mark, Report, shown
+
+MAX_DEPTH = 32
+
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+|[1-9][0-9]*(?=[eE]))(?:[eE][-+]?[0-9]+)?")
+_REFUSED = (
+    (re.compile(r"(?i:yes|no|on|off)"), "yaml-boolean", "is a boolean to some readers of YAML and text to others"),
+    (re.compile(r"True|TRUE|False|FALSE"), "yaml-boolean", "is a boolean to some readers of YAML and text to others"),
+    (re.compile(r"[-+]?0[0-9_]+|[-+]?0o[0-7_]+"), "yaml-octal", "is an octal number to some readers of YAML"),
+    (re.compile(r"[-+]?0[xb][0-9a-fA-F_]+|[-+]?[0-9][0-9.]*_[0-9_.]*"), "yaml-number", "is not a plain decimal number"),
+    (re.compile(r"(?i:[-+]?\.inf|\.nan)"), "yaml-number", "is not a plain decimal number"),
+    (
+        re.compile(r"[-+]?[0-9]+(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"),
+        "yaml-base60",
+        "is a number in base 60 to some readers",
+    ),
+    (re.compile(r"\d{4}-\d\d?-\d\d?(?:[Tt \t].*)?"), "yaml-timestamp", "is a date to some readers of YAML"),
+)
+_BOOLEAN = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class ScalarNode:
+    """One value. `bad` marks one that an error was reported for already, so that nothing more is said about it."""
+
+    mark: Mark
+    value: Value
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class SequenceNode:
+    """A list."""
+
+    mark: Mark
+    items: tuple[Node, ...] = ()
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class MappingNode:
+    """A mapping. `keys` has the place of each key of `entries`.
+
+    The reading methods answer with a default for what is missing or of another type; the schema reports those.
+    """
+
+    mark: Mark
+    entries: Mapping[str, Node] = field(default_factory=dict)
+    keys: Mapping[str, Mark] = field(default_factory=dict)
+    bad: bool = False
+
+    def child(self, key: str) -> MappingNode:
+        """The mapping at `key`, or an empty one."""
+        node = self.entries.get(key)
+        return node if isinstance(node, MappingNode) else MappingNode(node.mark if node else self.mark)
+
+    def children(self) -> Iterator[tuple[str, Mark, MappingNode]]:
+        """Name, place of the name, and mapping of every entry that is a mapping or empty."""
+        for key, node in self.entries.items():
+            if isinstance(node, MappingNode) or (isinstance(node, ScalarNode) and node.value is None):
+                yield key, self.keys[key], self.child(key)
+
+    def value(self, key: str) -> Value:
+        """The scalar at `key`, or None."""
+        node = self.entries.get(key)
+        return node.value if isinstance(node, ScalarNode) and not node.bad else None
+
+    def text(self, key: str, default: str = "") -> str:
+        """The text at `key`, or `default`."""
+        value = self.value(key)
+        return value if isinstance(value, str) else default
+
+    def number(self, key: str, default: float) -> float:
+        """The number at `key`, or `default`."""
+        value = self.value(key)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+    def flag(self, key: str, default: bool) -> bool:
+        """The boolean at `key`, or `default`."""
+        value = self.value(key)
+        return value if isinstance(value, bool) else default
+
+    def texts(self, key: str) -> list[tuple[str, Mark]]:
+        """The texts of the list at `key` with their places."""
+        node = self.entries.get(key)
+        items = node.items if isinstance(node, SequenceNode) else ()
+        return [
+            (i.value, i.mark) for i in items if isinstance(i, ScalarNode) and isinstance(i.value, str) and not i.bad
+        ]
+
+    def value_mark(self, key: str) -> Mark:
+        """Where the value at `key` stands, or this mapping if there is none."""
+        node = self.entries.get(key)
+        return node.mark if node else self.mark
+
+
+Node = ScalarNode | SequenceNode | MappingNode
+
+
+def plain(node: Node) -> object:
+    """`node` as the dicts, lists and values that a JSON Schema is checked against."""
+    if isinstance(node, MappingNode):
+        return {key: plain(child) for key, child in node.entries.items()}
+    if isinstance(node, SequenceNode):
+        return [plain(item) for item in node.items]
+    return node.value
+
+
+def resolve(text: str) -> Value:
+    """What an unquoted scalar means: null, true, false, a decimal number, or else the text itself."""
+    if text in {"", "~", "null"}:
+        return None
+    if text in {"true", "false"}:
+        return text == "true"
+    if _INTEGER.fullmatch(text) and len(text) <= 18:
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
+
+
+def parse(text: str, report: Report) -> Node | None:
+    """The one document in `text`. Mistakes go to `report`; None if there is nothing to go on with."""
+    builder = _Builder(report)
+    try:
+        return builder.document(yaml.parse(text, Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        _syntax_error(error, text, report)
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        mark = Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
+        report.add(mark, "yaml-character", f"character U+{ord(str(error.character)):04X} is not allowed in YAML")
+    except _TooDeep:
+        pass  # reported where it was found
+    return None
+
+
+class _YamlMark(Protocol):
+    """What PyYAML's marks have in common; both count from 0."""
+
+    @property
+    def line(self) -> int: ...
+    @property
+    def column(self) -> int: ...
+
+
+class _TooDeep(Exception):
+    """Nesting beyond MAX_DEPTH: reported, and not worth reading on."""
+
+
+class _Builder:
+    """Makes nodes of PyYAML's events."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def document(self, events: Iterator[yaml.Event]) -> Node | None:
+        root: Node | None = None
+        documents = 0
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents == 2:
+                    self._report.add(
+                        _mark(event.start_mark),
+                        "several-documents",
+                        "a second document starts here; a file holds one",
+                        "move what follows '---' into a file of its own",
+                    )
+            elif isinstance(event, yaml.NodeEvent):
+                node = self._node(event, events, secret=False, depth=0)
+                root = root or node
+        if root is None or (isinstance(root, ScalarNode) and root.value is None and not root.bad):
+            self._report.add(Mark(1, 1), "empty-document", "the file is empty; expected a mapping with 'version: 1'")
+            return None
+        return root
+
+    def _node(self, event: yaml.Event, events: Iterator[yaml.Event], secret: bool, depth: int) -> Node:
+        mark = _mark(event.start_mark)
+        if depth > MAX_DEPTH:
+            self._report.add(mark, "too-deep", f"nested more than {MAX_DEPTH} levels deep")
+            raise _TooDeep
+        self._refuse_features(event, mark, secret)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(mark, events, secret, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = []
+            for item in events:
+                if isinstance(item, yaml.SequenceEndEvent):
+                    break
+                items.append(self._node(item, events, secret, depth + 1))
+            return SequenceNode(mark, tuple(items))
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, mark, secret)
+        return ScalarNode(mark, None, bad=True)
+
+    def _refuse_features(self, event: yaml.Event, mark: Mark, secret: bool) -> None:
+        anchor = getattr(event, "anchor", None)
+        if isinstance(event, yaml.AliasEvent):
+            if secret:
+                self._report.hide(mark, _mark(event.end_mark))
+            message = "aliases are not allowed" if secret else f"alias {shown('*' + str(anchor))} is not allowed"
+            hint = 'quote it if it is meant as text: "*"' if not secret else "quote it if it is meant as text"
+            self._report.add(mark, "alias", message, hint)
+        elif anchor is not None:
+            message = "anchors are not allowed" if secret else f"anchor {shown('&' + anchor)} is not allowed"
+            self._report.add(mark, "anchor", message, "write the value out where it is needed")
+        if getattr(event, "tag", None) is not None:
+            self._report.add(
+                mark, "tag", "tags ('!...') are not allowed", "remove the tag; quote the value to make it text"
+            )
+
+    def _mapping(self, mark: Mark, events: Iterator[yaml.Event], secret: bool, depth: int) -> MappingNode:
+        entries: dict[str, Node] = {}
+        keys: dict[str, Mark] = {}
+        for event in events:
+            if isinstance(event, yaml.MappingEndEvent):
+                break
+            key_mark = _mark(event.start_mark)
+            key = self._key(event, events, depth)
+            child = next(events)
+            child_node = self._node(child, events, _is_secret(key, child, secret), depth + 1)
+            if key is None:
+                continue
+            if key in entries:
+                first = keys[key]
+                self._report.add(
+                    key_mark,
+                    "duplicate-key",
+                    f"key {shown(key)} is given twice; first at line {first.line}, column {first.col}",
+                    "keep one of them",
+                )
+                continue
+            entries[key] = child_node
+            keys[key] = key_mark
+        return MappingNode(mark, entries, keys)
+
+    def _key(self, event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> str | None:
+        mark = _mark(event.start_mark)
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and event.value == "<<":
+            self._report.add(mark, "merge-key", "merge keys ('<<') are not allowed", "write the keys out")
+            return None
+        node = self._node(event, events, secret=False, depth=depth + 1)
+        if isinstance(node, ScalarNode) and (node.bad or isinstance(node.value, str)):
+            return None if node.bad else str(node.value)
+        found = shown(node.value) if isinstance(node, ScalarNode) else "a list or mapping"
+        hint = f'quote it: "{found}"' if isinstance(node, ScalarNode) and node.value is not None else ""
+        self._report.add(mark, "key-not-text", f"a key must be text, not {found}", hint)
+        return None
+
+    def _scalar(self, event: yaml.ScalarEvent, mark: Mark, secret: bool) -> ScalarNode:
+        if secret:
+            self._report.hide(mark, _mark(event.end_mark))
+        text = event.value
+        if not event.implicit[0]:
+            return ScalarNode(mark, text)
+        for pattern, code, why in _REFUSED:
+            if pattern.fullmatch(text):
+                self._report.add(
+                    mark, code, f"{'this value' if secret else text} {why}", _quote_hint(text, code, secret)
+                )
+                return ScalarNode(mark, text, bad=True)
+        if _INTEGER.fullmatch(text) and isinstance(resolve(text), str):
+            self._report.add(
+                mark, "yaml-number", f"a number of {len(text)} digits is too long", "quote it to make it text"
+            )
+            return ScalarNode(mark, text, bad=True)
+        return ScalarNode(mark, resolve(text))
+
+
+def _is_secret(key: str | None, child: yaml.Event, inherited: bool) -> bool:
+    if inherited:  # inside `password: {...}`: the name of a variable or a file is no secret, anything else may be one
+        if key == "file":
+            return False
+        return not (key == "env" and isinstance(child, yaml.ScalarEvent) and _ENV_NAME.fullmatch(child.value))
+    if key is None or not SECRET_KEY.fullmatch(key):
+        return False
+    # A move or keyspace may be called "user_tokens": what is inside is theirs, and no secret.
+    return not isinstance(child, yaml.MappingStartEvent) or key.lower() in {"password", "passwd", "pwd", "secret"}
+
+
+def _quote_hint(text: str, code: str, secret: bool) -> str:
+    if secret:
+        return "quote it to make it text"
+    if code == "yaml-boolean":
+        return f'write {_BOOLEAN[text.lower()]}, or quote it to make it text: "{text}"'
+    return f'quote it to make it text: "{text}"'
+
+
+def _mark(mark: _YamlMark | None) -> Mark:
+    return Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
+    problem = error.problem or "the file cannot be read as YAML"
+    context = error.context or ""
+    at = error.problem_mark or error.context_mark
+    if error.context_mark and ("simple key" in context or "end of stream" in problem):
+        at = error.context_mark  # where the unfinished thing starts; the problem is noticed only much later
+    mark = _mark(at)
+    lines = text.splitlines() or [""]
+    line = lines[min(mark.line, len(lines)) - 1]
+    if "\t" in line[: mark.col] or "'\\t'" in problem:
+        indent = len(line) - len(line.lstrip())
+        col = line.index("\t") + 1 if "\t" in line[:indent] else mark.col
+        report.add(Mark(mark.line, col), "tab", "a tab is used to indent", "indent with spaces")
+        return
+    code, message, hint = "yaml-syntax", "", ""
+    if "${" in line and ("flow" in context or "flow" in problem):
+        message, hint = "'{' cannot stand here unquoted", 'quote it: "${name}"'
+    elif "alias" in context:
+        message, hint = "'*' cannot stand here unquoted", 'quote it: "*"'
+    elif "tag" in context or "tag" in problem:
+        code, message, hint = "tag", "tags ('!...') are not allowed", "quote the value to make it text"
+    elif "mapping values are not allowed" in problem:
+        message, hint = "a second ':' in one line", "quote the text that contains ': ', or check the indentation"
+    elif "could not find expected ':'" in problem:
+        message, hint = "this line is no 'key: value' pair", "add ':' and a space after the key"
+    elif "expected <block end>" in problem:
+        message, hint = "the indentation does not fit the lines above", "align it with the keys it belongs to"
+    elif "end of stream" in problem and "quoted" in context:
+        message, hint = "the quote that opens here is never closed", "close the quote"
+    elif "flow" in context:
+        what = "list" if "sequence" in context else "mapping"
+        message = f"',' or the end of the {what} was expected here"
+        if error.context_mark:
+            hint = f"the {what} opens at line {error.context_mark.line + 1}, column {error.context_mark.column + 1}"
+    report.add(mark, code, message or problem, hint)
