@@ -1,0 +1,194 @@
+"""How the rows of one table are written as text: its columns, its key, and each value as an SQL literal.
+
+The source server renders every row as an SQL tuple such as ``(1,'alice',X'00ff',NULL)``, so that Python only moves
+bytes. The expressions are exact for every supported type: text is quoted as utf8mb4, other character sets and binary
+are hexadecimal, floats keep all their bits (a FLOAT is widened first, its own text has six digits), -0.0 keeps its
+sign because it travels in quotes, ENUM, SET and BIT travel as numbers. The session must run in utf8mb4 and UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from executor.errors import MovetablesError
+from executor.native.servers import Connection, quote
+from planner.cluster import Column, Key, Table
+
+_NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal"})
+_FLOATS = frozenset({"float", "double"})
+_AS_NUMBER = frozenset({"bit", "enum", "set", "year"})
+_QUOTED = frozenset({"date", "time", "datetime", "timestamp"})
+_TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "json"})
+_BINARY = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+_UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii"})
+
+SUPPORTED_TYPES = _NUMBERS | _FLOATS | _AS_NUMBER | _QUOTED | _TEXT | _BINARY
+
+
+def literal_expression(column: Column) -> str:
+    """An SQL expression whose text is `column`'s value as a literal, the four letters NULL for NULL.
+
+    Raises MovetablesError for a type that is not supported.
+    """
+    name = quote(column.name)
+    if column.data_type in _TEXT and (column.charset or "utf8mb4") in _UTF8:
+        return f"QUOTE({name})"  # writes NULL for NULL by itself
+    if column.data_type in _TEXT or column.data_type in _BINARY:
+        text = f"CONCAT('X''',HEX({name}),'''')"
+    elif column.data_type in _NUMBERS:
+        text = f"CONCAT({name})"
+    elif column.data_type in _AS_NUMBER:
+        text = f"CONCAT(CAST({name} AS UNSIGNED))"
+    elif column.data_type in _FLOATS:
+        text = f"CONCAT('''',{name}+0e0,'''')"
+    elif column.data_type in _QUOTED:
+        text = f"CONCAT('''',{name},'''')"
+    else:
+        raise MovetablesError(f"column {column.name} has type {column.column_type}, which cannot be moved")
+    return f"IFNULL({text},'NULL')" if column.nullable else text
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """The table `database`.`name`: the `columns` that are copied (generated ones are not) and the `key` columns."""
+
+    database: str
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[Column, ...]
+    key_name: str
+
+    @property
+    def qualified(self) -> str:
+        """The name as an SQL identifier."""
+        return f"{quote(self.database)}.{quote(self.name)}"
+
+    @property
+    def column_list(self) -> str:
+        """The copied columns as SQL identifiers, with commas."""
+        return ",".join(quote(column.name) for column in self.columns)
+
+    @property
+    def tuple_expression(self) -> str:
+        """An SQL expression whose text is one row as a tuple of literals, in the order of `columns`."""
+        parts = ",',',".join(literal_expression(column) for column in self.columns)
+        return f"CONCAT('(',{parts},')')"
+
+    @property
+    def key_expressions(self) -> str:
+        """One SQL expression per key column, its literal as text, with commas."""
+        return ",".join(f"{literal_expression(column)} AS k{i}" for i, column in enumerate(self.key))
+
+    @property
+    def key_order(self) -> str:
+        """The key columns as SQL identifiers, with commas: the order in which rows are walked."""
+        return ",".join(quote(column.name) for column in self.key)
+
+    def inside(self, after: Sequence[str] | None, upto: Sequence[str] | None) -> str:
+        """A condition for the rows with a key above `after` and not above `upto`, each a key as literals; None = open.
+
+        Written out as a chain of ORs, because MariaDB does not use an index for ``(a, b) > (x, y)``.
+        """
+        names = [quote(column.name) for column in self.key]
+        parts = []
+        if after is not None:
+            parts.append(_beyond(names, after, ">", strict=True))
+        if upto is not None:
+            parts.append(_beyond(names, upto, "<", strict=False))
+        return " AND ".join(parts) or "TRUE"
+
+    def matching(self, keys: Sequence[Sequence[str]]) -> str:
+        """A condition for the rows with one of `keys`, each a key as literals."""
+        names = [quote(column.name) for column in self.key]
+        if len(names) == 1:
+            return f"{names[0]} IN ({','.join(key[0] for key in keys)})"
+        return " OR ".join(
+            "(" + " AND ".join(f"{name}={value}" for name, value in zip(names, key, strict=True)) + ")" for key in keys
+        )
+
+
+def _beyond(names: Sequence[str], bound: Sequence[str], operator: str, *, strict: bool) -> str:
+    name, value = names[0], bound[0]
+    if len(names) == 1:
+        return f"{name}{operator}{'' if strict else '='}{value}"
+    rest = _beyond(names[1:], bound[1:], operator, strict=strict)
+    # The first conjunct repeats what the second says, so that the range optimiser bounds the scan by it.
+    return f"({name}{operator}={value} AND ({name}{operator}{value} OR ({name}={value} AND {rest})))"
+
+
+def layout_of(database: str, table: Table) -> TableLayout:
+    """The layout of a described table. Raises MovetablesError when it has no usable key or an unsupported column."""
+    key: Key | None = table.copy_key()
+    if key is None:
+        raise MovetablesError(
+            f"table {table.name} has no PRIMARY KEY and no UNIQUE key without NULL",
+            f"ALTER TABLE {quote(table.name)} ADD PRIMARY KEY (...)",
+        )
+    columns = tuple(column for column in table.columns if not column.generated)
+    for column in columns:
+        literal_expression(column)
+    by_name = {column.name: column for column in table.columns}
+    return TableLayout(database, table.name, columns, tuple(by_name[name] for name in key.columns), key.name)
+
+
+def describe_tables(connection: Connection, database: str, names: Sequence[str] | None = None) -> tuple[Table, ...]:
+    """The base tables of `database` as information_schema describes them, all or those of `names`, by name.
+
+    Not `empty` nor `fenced`: those cost further statements.
+    """
+    wanted = None if names is None else set(names)
+    tables = connection.query(
+        "SELECT table_name AS name, engine, IFNULL(table_rows,0) AS row_count, IFNULL(data_length,0) AS bytes "
+        "FROM information_schema.tables WHERE table_schema=%s AND table_type='BASE TABLE' ORDER BY table_name",
+        [database],
+    )
+    columns = connection.query(
+        "SELECT table_name AS tbl, column_name AS name, column_type, data_type, is_nullable, character_set_name AS cs, "
+        "collation_name AS coll, extra, generation_expression AS expr FROM information_schema.columns "
+        "WHERE table_schema=%s ORDER BY table_name, ordinal_position",
+        [database],
+    )
+    indexes = connection.query(
+        "SELECT table_name AS tbl, index_name AS name, column_name AS col, non_unique, nullable, sub_part "
+        "FROM information_schema.statistics WHERE table_schema=%s ORDER BY table_name, index_name, seq_in_index",
+        [database],
+    )
+    return tuple(
+        Table(
+            name=row["name"],
+            columns=tuple(_column(c) for c in columns if c["tbl"] == row["name"]),
+            keys=_keys([i for i in indexes if i["tbl"] == row["name"]]),
+            engine=row["engine"] or "",
+            rows=int(row["row_count"]),
+            data_length=int(row["bytes"]),
+        )
+        for row in tables
+        if wanted is None or row["name"] in wanted
+    )
+
+
+def _column(row: dict[str, object]) -> Column:
+    return Column(
+        name=str(row["name"]),
+        column_type=str(row["column_type"]),
+        data_type=str(row["data_type"]),
+        nullable=row["is_nullable"] == "YES",
+        charset=None if row["cs"] is None else str(row["cs"]),
+        collation=None if row["coll"] is None else str(row["coll"]),
+        generated=bool(row["expr"]) or "GENERATED" in str(row["extra"]).replace("DEFAULT_GENERATED", ""),
+    )
+
+
+def _keys(rows: list[dict[str, object]]) -> tuple[Key, ...]:
+    names = sorted({str(row["name"]) for row in rows})
+    return tuple(
+        Key(
+            name=name,
+            columns=tuple(str(row["col"]) for row in rows if row["name"] == name),
+            unique=all(not row["non_unique"] for row in rows if row["name"] == name),
+            nullable=any(row["nullable"] == "YES" for row in rows if row["name"] == name),
+            prefix=any(row["sub_part"] is not None or row["col"] is None for row in rows if row["name"] == name),
+        )
+        for name in names
+    )
