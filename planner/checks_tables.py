@@ -1,0 +1,146 @@
+"""Whether the tables of a move can be moved: each check returns every refusal it finds, not the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from planner.checks import refuse
+from planner.cluster import Cluster, Keyspace, Table
+from planner.document import Move
+from planner.moves import forward, leftovers, same_move, tables_in
+from planner.step import Refusal
+
+SUPPORTED_TYPES = frozenset(
+    {
+        *("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "bit"),
+        *("year", "date", "time", "datetime", "timestamp", "enum", "set", "json"),
+        *("char", "varchar", "tinytext", "text", "mediumtext", "longtext"),
+        *("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"),
+    }
+)
+"""information_schema data_type of every column that the stream and the copy can carry."""
+
+DISK_HEADROOM = 1.5
+
+
+def movable(cluster: Cluster, move: Move) -> tuple[Refusal, ...]:
+    """Everything that speaks against copying the tables of `move`, whose keyspaces both have a PRIMARY that answers."""
+    source = cluster.keyspace(move.source)
+    if source is None:
+        return ()
+    found = [*_nothing(source, move)]
+    for name in move.tables:
+        table = source.table(name)
+        found.extend(_unknown(cluster, source, move, name) if table is None else table_refusals(move.source, table))
+    found.extend(foreign_keys(source, move))
+    found.extend(_other_workflows(cluster, move))
+    found.extend(_target(cluster, move))
+    found.extend(_disk(cluster, move))
+    return tuple(found)
+
+
+def _nothing(source: Keyspace, move: Move) -> Iterable[Refusal]:
+    if not move.tables:
+        have = ", ".join(table.name for table in source.tables) or "none"
+        hint = f"keyspace {source.name} has these tables: {have}"
+        yield refuse("MT208", "no tables to move", "at least one table in tables: that is not in exclude:", hint)
+
+
+def _unknown(cluster: Cluster, source: Keyspace, move: Move, name: str) -> Iterable[Refusal]:
+    found = f"table(s) not found in source keyspace {source.name}: {name}"
+    names = [table.name for table in source.tables]
+    close = get_close_matches(name, names, n=1)
+    if tables_in(cluster, move.target, (name,)) and forward(cluster, move) is None:
+        hint = f"it lives in {move.target} already: take it out of tables:"
+    elif close:
+        hint = f"did you mean {close[0]}?"
+    else:
+        hint = f"keyspace {source.name} has these tables: {', '.join(names) or 'none'}"
+    yield refuse("MT201", found, "tables that exist", hint)
+
+
+def table_refusals(keyspace: str, table: Table) -> Iterable[Refusal]:
+    """Refuses an engine without transactions, a table without a usable key, and columns of unsupported types."""
+    name = f"{keyspace}.{table.name}"
+    if table.engine.lower() != "innodb":
+        hint = f"ALTER TABLE `{table.name}` ENGINE=InnoDB; or leave it out with exclude: [{table.name}]"
+        yield refuse("MT204", f"table {name} is kept by {table.engine}", "InnoDB", hint)
+    if table.copy_key() is None:
+        yield refuse(
+            "MT202",
+            f"table {name} has no PRIMARY KEY and no unique key over NOT NULL columns",
+            "a key that rows can be matched by",
+            f"ALTER TABLE `{table.name}` ADD PRIMARY KEY (...); a unique key over columns that may be NULL does not do",
+        )
+    for column in table.columns:
+        if column.data_type.lower() not in SUPPORTED_TYPES:
+            yield refuse(
+                "MT203",
+                f"column {name}.{column.name} is of type {column.column_type}",
+                "a supported column type",
+                f"change the column, or leave the table out with exclude: [{table.name}]",
+            )
+
+
+def foreign_keys(source: Keyspace, move: Move) -> Iterable[Refusal]:
+    """Refuses foreign keys that the move would cut, in both directions."""
+    for table in source.tables:
+        for key in table.foreign_keys:
+            target = key.referenced_table
+            inside = key.referenced_database in ("", source.database)
+            if table.name in move.tables and not (inside and target in move.tables):
+                other = target if inside else f"{key.referenced_database}.{target}"
+                what = f"foreign key {key.name} of moved table {table.name} refers to {other}, which is not moved"
+                hint = f"move {other} as well, or drop it: ALTER TABLE `{table.name}` DROP FOREIGN KEY `{key.name}`;"
+            elif table.name not in move.tables and inside and target in move.tables:
+                what = (
+                    f"foreign key {key.name} of table {table.name}, which is not moved, refers to moved table {target}"
+                )
+                hint = f"move {table.name} as well, or: ALTER TABLE `{table.name}` DROP FOREIGN KEY `{key.name}`;"
+            else:
+                continue
+            yield refuse("MT206", what, "foreign keys within the moved tables", hint)
+
+
+def _other_workflows(cluster: Cluster, move: Move) -> Iterable[Refusal]:
+    for workflow in cluster.workflows:
+        own = (workflow.target, workflow.name) in {(move.target, move.name), (move.source, move.reverse_name)}
+        shared = sorted(set(workflow.tables) & set(move.tables))
+        if own or not shared or not {workflow.source, workflow.target} & {move.source, move.target}:
+            continue
+        name = f"{workflow.target}.{workflow.name}"
+        found = f"table {', '.join(shared)} is part of workflow {name}"
+        hint = f"complete or cancel {name} first, or take the table out of one of the two moves"
+        yield refuse("MT205", found, "a table to be in one workflow only", hint)
+
+
+def _target(cluster: Cluster, move: Move) -> Iterable[Refusal]:
+    workflow = forward(cluster, move)
+    if workflow is not None and same_move(workflow, move):
+        return
+    for left in leftovers(cluster, move):
+        hint = f"set state: absent for {move.name} and apply: that removes what was left behind"
+        yield refuse("MT209", f"an interrupted command left {left}", "no fence without a workflow", hint)
+    for table in tables_in(cluster, move.target, move.tables):
+        if table.fenced:
+            continue
+        state = "is empty" if table.empty else f"has about {table.rows} rows"
+        found = f"table {move.target}.{table.name} already exists and {state}"
+        hint = f"if nobody needs it, on the primary of {move.target}: DROP TABLE `{table.name}`;"
+        yield refuse("MT207", found, "no table of that name in the target", hint)
+
+
+def _disk(cluster: Cluster, move: Move) -> Iterable[Refusal]:
+    primary = cluster.primary(move.target)
+    if forward(cluster, move) is not None or primary is None or primary.server is None:
+        return
+    free = primary.server.free_bytes
+    need = int(sum(t.data_length for t in tables_in(cluster, move.source, move.tables)) * DISK_HEADROOM)
+    if free is not None and need > free:
+        yield refuse(
+            "MT309",
+            f"{free} bytes are free on {primary.alias} ({primary.host}:{primary.port})",
+            f"at least {need} (1.5 times the tables' data)",
+            "free some space there, or move fewer tables at a time",
+        )
