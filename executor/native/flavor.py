@@ -15,6 +15,8 @@ TRANSIENT_ERRNOS = frozenset({1205, 1213, 1020})
 
 STRICT_SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
 """Refuses to change a value silently, and accepts every value that a source may hold (zero dates, id 0)."""
+MINIMUM_MARIADB = (10, 6)
+"""The oldest MariaDB that moves are supported on."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Flavor:
     def position_sql(self) -> str:
         """A statement of one column: the replication position up to which the server's binlog is written."""
         return "SELECT @@global.gtid_binlog_pos" if self.mariadb else "SELECT @@global.gtid_executed"
+
+    @property
+    def replica_status_sql(self) -> str:
+        """A statement that returns a row when the server is a replica of another."""
+        return "SHOW SLAVE STATUS" if self.mariadb else "SHOW REPLICA STATUS"
 
     @property
     def uuid_sql(self) -> str:

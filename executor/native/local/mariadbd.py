@@ -10,16 +10,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from executor.errors import MovetablesError
-from executor.native.servers import Connection, Login, Unreachable, connect
+from executor.native.logins import MANAGED_USER
+from executor.native.servers import Login, Unreachable, connect, wait_until_answers
 
-USER = "movetables"
 COMPLETE = "movetables.complete"
+ER_ACCESS_DENIED = 1045
+NEEDED_BYTES = 160 << 20
+"""What a new server writes at first (about 100 MiB, most of it the redo log), and some room."""
+_STARTED: dict[int, subprocess.Popen[bytes]] = {}
 INSTALL_HINT = "install MariaDB 10.6 or later: on Debian or Ubuntu, apt-get install mariadb-server"
 
 
@@ -53,22 +58,33 @@ class LocalServer:
     @property
     def login(self) -> Login:
         """How to sign in."""
-        return Login(self.name, "127.0.0.1", self.port, USER, self.password)
+        return Login(self.name, "127.0.0.1", self.port, MANAGED_USER, self.password)
+
+    @property
+    def initialised(self) -> bool:
+        """True once the data folder was made completely. Anything else is a leftover of a killed start."""
+        return (self.directory / "data" / COMPLETE).exists()
 
     def pid(self) -> int | None:
-        """The pid of the running server of this folder, or None. A stale pid file, even of a reused pid, is None."""
+        """The pid of the running server of this folder, or None. A stale pid file, even of a reused pid, is None.
+
+        A server that is starting and has not yet written its pid file is found by its command line.
+        """
         try:
             pid = int(self.pid_file.read_text())
         except (OSError, ValueError):
-            return None
-        return pid if self._owns(pid) else None
+            return self._search()
+        return pid if self._owns(pid) else self._search()
+
+    def _search(self) -> int | None:
+        return next((int(name) for name in os.listdir("/proc") if name.isdigit() and self._owns(int(name))), None)
 
     def _owns(self, pid: int) -> bool:
         try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             return False
-        return os.fsencode(f"--datadir={self.directory / 'data'}") in command.split(b"\0")
+        return os.fsencode(f"--datadir={self.directory / 'data'}") in arguments and b"--bootstrap" not in arguments
 
     def gone(self, pid: int) -> bool:
         """True once process `pid` of this server has ended. The pid file goes earlier, while InnoDB still writes."""
@@ -115,53 +131,86 @@ def start(server: LocalServer, template: Path, options: tuple[str, ...] = (), ti
     """Starts the server unless it runs, and waits until it answers.
 
     `options` are further mariadbd options. Raises MovetablesError with the end of the error log when it does not come
-    up within `timeout` seconds, and leaves no process behind then.
+    up within `timeout` seconds, and leaves no process behind then, and no data folder unless there was one before.
     """
     if server.pid() is not None:
-        connect(server.login).close()
+        wait_until_answers(server.login, timeout).close()
         return
+    _require_free_port(server)
+    if not server.initialised:
+        _initialise(server, template, options)
+    process = _spawn(server, options)
+    try:
+        _wait_until_up(server, process, timeout)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    _STARTED[process.pid] = process
+
+
+def _initialise(server: LocalServer, template: Path, options: tuple[str, ...]) -> None:
+    shutil.rmtree(server.directory, ignore_errors=True)
     data = server.directory / "data"
-    if not (data / COMPLETE).exists():
-        shutil.rmtree(server.directory, ignore_errors=True)
+    try:
         server.directory.mkdir(parents=True)
+        free = shutil.disk_usage(server.directory).free
+        if free < NEEDED_BYTES:
+            raise MovetablesError(
+                f"{server.name} needs about {NEEDED_BYTES >> 20} MiB in {server.directory.parent}, "
+                f"where {free >> 20} MiB are free",
+                "free some space, or give the inventory another data_dir",
+            )
         _copy_template(make_template(template), data)
         _bootstrap(server, options)
         (data / COMPLETE).touch()
-    process = _spawn(server, options)
+    except BaseException:
+        shutil.rmtree(server.directory, ignore_errors=True)
+        raise
+
+
+def _require_free_port(server: LocalServer) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", server.port))
+        except OSError as error:
+            raise MovetablesError(
+                f"{server.name} cannot listen on 127.0.0.1:{server.port}: {error.strerror}",
+                f"give it another port in the inventory, or stop what listens there: ss -ltnp sport = :{server.port}",
+            ) from error
+
+
+def _wait_until_up(server: LocalServer, process: subprocess.Popen[bytes], timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
             connection = connect(server.login)
         except Unreachable as error:
-            code = process.poll()
-            if code is None and time.monotonic() < deadline:
+            if error.errno == ER_ACCESS_DENIED:
+                raise MovetablesError(
+                    f"{server.name} started but refuses our password: its data folder was made with another secret",
+                    f"put the secret back, or delete {server.directory}",
+                ) from error
+            if process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.02)
                 continue
-            if code is None:
-                process.kill()
-                process.wait()
             raise MovetablesError(
                 f"{server.name} on port {server.port} did not start: {_last_error(server)}",
-                f"see {server.error_log}; is another server on port {server.port}? is the disk full?",
+                f"see {server.error_log}; is the disk full?",
             ) from error
         with connection:
-            _check_own(server, connection, process)
+            if Path(str(connection.value("SELECT @@global.datadir"))) != server.directory / "data":
+                raise MovetablesError(
+                    f"port {server.port} is taken by another server, so {server.name} could not start",
+                    "give it another port in the inventory, or stop that server",
+                )
         return
-
-
-def _check_own(server: LocalServer, connection: Connection, process: subprocess.Popen[bytes]) -> None:
-    if int(connection.value("SELECT @@global.server_id")) != server.server_id:
-        process.kill()
-        process.wait()
-        raise MovetablesError(
-            f"port {server.port} is taken by another server, so {server.name} could not start",
-            "give it another port in the inventory, or stop that server",
-        )
 
 
 def _copy_template(template: Path, data: Path) -> None:
     result = subprocess.run(
-        ["cp", "-r", "--reflink=auto", "--sparse=always", str(template), str(data)],
+        ["cp", "-r", "--reflink=auto", "--sparse=always", str(template.resolve()), str(data)],
         capture_output=True,
         text=True,
         check=False,
@@ -175,8 +224,8 @@ def _copy_template(template: Path, data: Path) -> None:
 def _bootstrap_sql(password: str) -> str:
     lines = ["FLUSH PRIVILEGES;"]
     for host in ("127.0.0.1", "localhost"):
-        lines.append(f"CREATE USER '{USER}'@'{host}' IDENTIFIED BY '{password}';")
-        lines.append(f"GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'{host}' WITH GRANT OPTION;")
+        lines.append(f"CREATE USER '{MANAGED_USER}'@'{host}' IDENTIFIED BY '{password}';")
+        lines.append(f"GRANT ALL PRIVILEGES ON *.* TO '{MANAGED_USER}'@'{host}' WITH GRANT OPTION;")
     # The template has accounts without a password; nobody may use them.
     lines.append("DELETE FROM mysql.global_priv WHERE User IN ('', 'root');")
     lines.append("FLUSH PRIVILEGES;")
@@ -198,6 +247,7 @@ def _arguments(server: LocalServer, options: tuple[str, ...]) -> list[str]:
         f"--server-id={server.server_id}",
         "--log-bin=binlog",
         "--relay-log=relay",
+        "--relay-log-recovery=ON",  # after a crash, fetch again what was received but not applied
         "--log-slave-updates=ON",
         "--binlog-format=ROW",
         "--binlog-row-image=FULL",
@@ -254,18 +304,25 @@ def stop(server: LocalServer, timeout: float = 30.0) -> None:
     pid = server.pid()
     if pid is None:
         return
-    os.kill(pid, signal.SIGTERM)
+    _send(pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout
     while not server.gone(pid):
-        _reap(pid)
         if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
+            _send(pid, signal.SIGKILL)
             deadline += timeout
         time.sleep(0.02)
+    reap()
 
 
-def _reap(pid: int) -> None:
+def _send(pid: int, number: int) -> None:
     try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return  # started by another process, which will reap it
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # ended by itself meanwhile
+
+
+def reap() -> None:
+    """Forgets the servers that this process started and that have ended, so that none stays as a zombie."""
+    for pid, process in list(_STARTED.items()):
+        if process.poll() is not None:
+            _STARTED.pop(pid, None)
