@@ -10,15 +10,20 @@ from typing import NamedTuple
 
 MAX_DIAGNOSTICS = 20
 
+FORM_CODES = frozenset({"bad-name", "bad-value", "wrong-type"})
+"""Codes that say a value cannot be what it should be, whatever it means."""
+
 SECRET_KEY = re.compile(r"(?:.*[_-])?(?:password|passwd|passphrase|pass|pwd|secret|token)s?", re.IGNORECASE)
 """Keys whose values are never shown, neither in a message nor in the quoted line. To be used with fullmatch."""
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # the breaks PyYAML counts lines by
 _SECRET_WORD = r"[\w-]*(?:password|passwd|passphrase|pass|pwd|secret|token)s?[\"']?"
 _SECRET_VALUE = re.compile(
-    rf"(?P<key>\b{_SECRET_WORD}\s*:\s+)(?P<value>\"[^\"]*\"?|'[^']*'?|[^\s{{\[#][^,}}]*)", re.IGNORECASE
+    rf"(?P<key>\b{_SECRET_WORD}\s*:\s*)(?P<value>\"[^\"]*\"?|'[^']*'?|[^\s{{\[#][^,}}]*)", re.IGNORECASE
 )
-_SECRET_OPEN = re.compile(rf"^(?P<indent>\s*).*\b{_SECRET_WORD}\s*:\s*(?:[|>][-+0-9]*)?\s*(?:#.*)?$", re.IGNORECASE)
+_SECRET_START = re.compile(rf"^(?P<before>(?P<indent>\s*).*?\b{_SECRET_WORD}\s*:)(?P<rest>.*)$", re.IGNORECASE)
+_REFERENCE = re.compile(r"\s*(?:\{\s*(?:env|file)\s*:\s*[\w./-]+\s*\}[\s,}]*|)(?:#.*)?")
+_PLAIN_KEY = re.compile(r"\s*[\w-]+\s*:(?:\s|$)")
 _SECRET_IN_URL = re.compile(r"(?<=\w:)[^\s/@:'\"]+(?=@)")
 
 
@@ -75,16 +80,25 @@ class DocumentErrors(Exception):
 
 
 class Report:
-    """Collects the mistakes of one file. `text` is the whole file."""
+    """Collects the mistakes of one file. `text` is the whole file.
+
+    `parsed` is set once every secret in it was found; until then, lines are shown with more caution.
+    """
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
         self._lines = _LINE_BREAK.split(text)
         self._found: list[tuple[Mark, str, str, str]] = []
         self._secrets: list[tuple[Mark, Mark]] = []
+        self._malformed: set[Mark] = set()
+        self.parsed = False
 
     def add(self, mark: Mark, code: str, message: str, hint: str = "") -> None:
-        """Note one mistake at `mark`."""
+        """Note one mistake at `mark`. Of a value whose form is wrong, nothing else is noted."""
+        if mark in self._malformed:
+            return
+        if code in FORM_CODES:
+            self._malformed.add(mark)
         self._found.append((mark, code, message, hint))
 
     def hide(self, start: Mark, end: Mark) -> None:
@@ -106,7 +120,7 @@ class Report:
                     mark.line,
                     mark.col,
                     code,
-                    _SECRET_IN_URL.sub("***", message),
+                    _hide_values(message),
                     _SECRET_IN_URL.sub("***", hint),
                     shown[mark.line - 1] if mark.line <= len(shown) else "",
                 )
@@ -121,31 +135,46 @@ class Report:
 
     def _shown_lines(self) -> list[str]:
         lines = list(self._lines)
-        for start, end in sorted(self._secrets, reverse=True):
+        for start, end in reversed(_merged(self._secrets)):
             for number in range(start.line, min(end.line, len(lines)) + 1):
                 line = lines[number - 1]
                 first = start.col - 1 if number == start.line else len(line) - len(line.lstrip())
                 last = end.col - 1 if number == end.line else len(line)
                 if last > first:
                     lines[number - 1] = f"{line[:first]}***{line[last:]}"
-        return _without_secrets(lines)
+        return [_hide_values(line) for line in lines] if self.parsed else _hide_suspects(lines)
 
 
-def _without_secrets(lines: list[str]) -> list[str]:
-    """`lines` with what looks like a secret replaced: all there is to go by while a file does not parse."""
+def _merged(spans: list[tuple[Mark, Mark]]) -> list[tuple[Mark, Mark]]:
+    """`spans` in order, those that overlap made one."""
+    merged: list[tuple[Mark, Mark]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            start, end = merged[-1][0], max(end, merged.pop()[1])
+        merged.append((start, end))
+    return merged
+
+
+def _hide_values(text: str) -> str:
+    return _SECRET_IN_URL.sub("***", _SECRET_VALUE.sub(lambda match: match["key"] + "***", text))
+
+
+def _hide_suspects(lines: list[str]) -> list[str]:
+    """`lines` of a file that does not parse, without anything that may belong to the value of a secret key."""
     shown = []
     hidden_beyond: int | None = None
     for line in lines:
         indent = len(line) - len(line.lstrip())
-        if hidden_beyond is not None and line.strip() and indent <= hidden_beyond:
+        if hidden_beyond is not None and indent <= hidden_beyond and _PLAIN_KEY.match(line):
             hidden_beyond = None
-        opening = _SECRET_OPEN.match(line)
-        if hidden_beyond is not None and line.strip() and not re.match(r"\s*(?:env|file):", line):
-            shown.append(line[:indent] + "***")
-        else:
-            shown.append(_SECRET_IN_URL.sub("***", _SECRET_VALUE.sub(lambda m: m["key"] + "***", line)))
-        if opening and hidden_beyond is None:
-            hidden_beyond = len(opening["indent"])
+        if hidden_beyond is not None:
+            shown.append(line[:indent] + "***" if line.strip() else line)
+            continue
+        start = _SECRET_START.match(line)
+        if start and not (start["rest"].strip() and _REFERENCE.fullmatch(start["rest"])):
+            hidden_beyond = len(start["indent"])
+            line = start["before"] + " ***"
+        shown.append(_hide_values(line))
     return shown
 
 
@@ -164,7 +193,7 @@ def did_you_mean(word: str, known: Iterable[str], what: str = "") -> str:
     """
     names = sorted(set(known))
     folded = {name.casefold(): name for name in reversed(names)}
-    near = get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.6)
+    near = get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.7)
     if near:
         return f"did you mean {shown(folded[near[0]])}?"
     if not names:

@@ -88,7 +88,7 @@ class _Builder:
         return self._server("topology", node, node.mark)
 
     def _server(self, what: str, node: MappingNode, mark: Mark) -> ServerAddress:
-        managed = node.text("managed") == "local"
+        managed = "managed" in node.entries
         host, port = node.text("host", LOOPBACK), int(node.number("port", 0))
         own = self._credentials(node)
         if managed and own:
@@ -174,13 +174,14 @@ class _Builder:
         self, alias: str, keyspace: str, node: MappingNode, primaries: dict[str, tuple[str, Mark]]
     ) -> None:
         mark = node.value_mark("type")
-        if node.text("managed") == "local":
+        if "managed" in node.entries:
             self._report.add(
                 mark,
                 "managed-primary",
                 f"tablet {alias} is managed: local, and the primary of those is chosen by promotion",
                 "write type: replica",
             )
+            return
         other, place = primaries.setdefault(keyspace, (alias, mark))
         if other != alias:
             self._report.add(

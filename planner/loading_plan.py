@@ -207,6 +207,8 @@ def _check_tables(tables: list[tuple[str, Mark]], everything: bool, report: Repo
             )
         elif table.endswith(" "):
             report.add(mark, "bad-name", f"{shown(table)}: a table name cannot end with a space")
+        elif any(ord(character) > 0xFFFF for character in table):
+            report.add(mark, "bad-name", f"{shown(table)}: servers allow no character beyond U+FFFF in a table name")
         seen.setdefault(table, mark)
 
 

@@ -5,6 +5,7 @@ A schema may say ``x-expected`` (what to write, in words) and ``x-secret`` (neve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,8 +127,9 @@ def _unknown_keys(node: MappingNode, where: str, known: Sequence[str], report: R
 def _missing_keys(broken: _Broken, report: Report) -> None:
     for key in broken.rule:
         if key not in broken.found:
-            description = broken.schema.get("properties", {}).get(key, {}).get("description", "")
-            hint = f"{key}: {description}" if description else ""
+            rules = broken.schema.get("properties", {}).get(key, {})
+            hint = f"{key}: {rules['description'].partition('. ')[0].rstrip('.')}" if "description" in rules else ""
+            hint += f", one of {', '.join(rules['enum'])}" if "enum" in rules else ""
             report.add(broken.holder_mark, "missing-key", f"{broken.where} lacks the key {shown(key)}", hint)
 
 
@@ -135,8 +137,12 @@ def _wrong_type(broken: _Broken, report: Report) -> None:
     wanted = broken.rule if isinstance(broken.rule, list) else [broken.rule]
     expected = broken.expected or " or ".join(_TYPES[name] for name in wanted)
     hint = ""
-    if isinstance(broken.found, bool | int | float) and wanted == ["string"] and "pattern" not in broken.schema:
-        hint = f'quote it to make it text: "{_found(broken.found)}"'
+    if isinstance(broken.found, bool | int | float) and wanted == ["string"]:
+        text = _found(broken.found)
+        if re.search(broken.schema.get("pattern", ""), text):
+            hint = f'quote it to make it text: "{text}"'
+        elif expected.startswith("a duration"):
+            hint = f"did you mean {text}s?"
     elif isinstance(broken.found, str) and "string" not in wanted and not isinstance(resolve(broken.found), str):
         hint = "write it without quotes"
     report.add(broken.node.mark, "wrong-type", f"{broken.where} is {_found(broken.found)}; expected {expected}", hint)

@@ -17,6 +17,7 @@ import yaml
 from planner.diagnostic import SECRET_KEY, Mark, Report, shown
 
 MAX_DEPTH = 32
+LINE_END = 10**9
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+|[1-9][0-9]*(?=[eE]))(?:[eE][-+]?[0-9]+)?")
@@ -34,6 +35,8 @@ _REFUSED = (
     (re.compile(r"\d{4}-\d\d?-\d\d?(?:[Tt \t].*)?"), "yaml-timestamp", "is a date to some readers of YAML"),
 )
 _BOOLEAN = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+_REFERENCES = "write {env: NAME} or {file: PATH}"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Value = str | int | float | bool | None
@@ -143,15 +146,18 @@ def parse(text: str, report: Report) -> Node | None:
     """The one document in `text`. Mistakes go to `report`; None if there is nothing to go on with."""
     builder = _Builder(report)
     try:
-        return builder.document(yaml.parse(text, Loader=yaml.SafeLoader))
+        root = builder.document(yaml.parse(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         _syntax_error(error, text, report)
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         mark = Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
-        report.add(mark, "yaml-character", f"character U+{ord(str(error.character)):04X} is not allowed in YAML")
+        report.add(mark, "yaml-character", f"character U+{int(error.character):04X} is not allowed in YAML")
     except _TooDeep:
         pass  # reported where it was found
+    else:
+        report.parsed = True
+        return root
     return None
 
 
@@ -202,7 +208,7 @@ class _Builder:
             raise _TooDeep
         self._refuse_features(event, mark, secret)
         if isinstance(event, yaml.MappingStartEvent):
-            return self._mapping(mark, events, secret, depth)
+            return self._mapping(event, events, secret, depth)
         if isinstance(event, yaml.SequenceStartEvent):
             items = []
             for item in events:
@@ -216,9 +222,9 @@ class _Builder:
 
     def _refuse_features(self, event: yaml.Event, mark: Mark, secret: bool) -> None:
         anchor = getattr(event, "anchor", None)
+        if secret and _is_unquoted(event):
+            self._report.hide(mark, Mark(mark.line, LINE_END))
         if isinstance(event, yaml.AliasEvent):
-            if secret:
-                self._report.hide(mark, _mark(event.end_mark))
             message = "aliases are not allowed" if secret else f"alias {shown('*' + str(anchor))} is not allowed"
             hint = 'quote it if it is meant as text: "*"' if not secret else "quote it if it is meant as text"
             self._report.add(mark, "alias", message, hint)
@@ -230,19 +236,38 @@ class _Builder:
                 mark, "tag", "tags ('!...') are not allowed", "remove the tag; quote the value to make it text"
             )
 
-    def _mapping(self, mark: Mark, events: Iterator[yaml.Event], secret: bool, depth: int) -> MappingNode:
+    def _mapping(
+        self, start: yaml.MappingStartEvent, events: Iterator[yaml.Event], secret: bool, depth: int
+    ) -> MappingNode:
         entries: dict[str, Node] = {}
         keys: dict[str, Mark] = {}
+        bad = torn = False
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
+                if secret and bad:
+                    self._report.hide(_mark(start.start_mark), _mark(event.end_mark))
                 break
             key_mark = _mark(event.start_mark)
+            if torn or (secret and not _is_reference(event)):
+                bad = True
+                if not torn:
+                    self._report.add(key_mark, "inline-secret", "only 'env' or 'file' may stand here", _REFERENCES)
+                self._node(event, events, secret=True, depth=depth + 1)
+                self._node(next(events), events, secret=True, depth=depth + 1)
+                continue
             key = self._key(event, events, depth)
             child = next(events)
-            child_node = self._node(child, events, _is_secret(key, child, secret), depth + 1)
-            if key is None:
-                continue
-            if key in entries:
+            child_secret = _is_secret(key, child, secret)
+            child_node = self._node(child, events, child_secret, depth + 1)
+            if start.flow_style and child_secret and _is_unquoted(child):
+                # It ends at the first comma: what follows may be the rest of it, so it is neither read nor shown.
+                bad = torn = True
+                self._report.add(
+                    key_mark, "inline-secret", f"{shown(key)} must not hold the secret itself", _REFERENCES
+                )
+            elif _is_merge_key(event):
+                bad = True
+            elif key is not None and key in entries:
                 first = keys[key]
                 self._report.add(
                     key_mark,
@@ -250,17 +275,21 @@ class _Builder:
                     f"key {shown(key)} is given twice; first at line {first.line}, column {first.col}",
                     "keep one of them",
                 )
-                continue
-            entries[key] = child_node
-            keys[key] = key_mark
-        return MappingNode(mark, entries, keys)
+            elif key is not None:
+                entries[key] = child_node
+                keys[key] = key_mark
+        return MappingNode(_mark(start.start_mark), entries, keys, bad)
 
     def _key(self, event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> str | None:
         mark = _mark(event.start_mark)
-        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and event.value == "<<":
+        if _is_merge_key(event):
             self._report.add(mark, "merge-key", "merge keys ('<<') are not allowed", "write the keys out")
             return None
-        node = self._node(event, events, secret=False, depth=depth + 1)
+        if isinstance(event, yaml.ScalarEvent):
+            self._refuse_features(event, mark, secret=False)
+            node: Node = self._scalar(event, mark, secret=False, is_key=True)
+        else:
+            node = self._node(event, events, secret=False, depth=depth + 1)
         if isinstance(node, ScalarNode) and (node.bad or isinstance(node.value, str)):
             return None if node.bad else str(node.value)
         found = shown(node.value) if isinstance(node, ScalarNode) else "a list or mapping"
@@ -268,16 +297,24 @@ class _Builder:
         self._report.add(mark, "key-not-text", f"a key must be text, not {found}", hint)
         return None
 
-    def _scalar(self, event: yaml.ScalarEvent, mark: Mark, secret: bool) -> ScalarNode:
+    def _scalar(self, event: yaml.ScalarEvent, mark: Mark, secret: bool, is_key: bool = False) -> ScalarNode:
         if secret:
-            self._report.hide(mark, _mark(event.end_mark))
+            end = _mark(event.end_mark)
+            # What looks like a comment after it may be the rest of it.
+            self._report.hide(mark, Mark(end.line, LINE_END) if event.implicit[0] and event.value else end)
         text = event.value
+        if event.tag is not None:
+            return ScalarNode(mark, text, bad=True)
+        if _UNUSABLE.search(text):
+            hint = "write the character itself, not its escape" if "\0" not in text else ""
+            self._report.add(mark, "yaml-character", "this text has a null character or half a surrogate pair", hint)
+            return ScalarNode(mark, text, bad=True)
         if not event.implicit[0]:
             return ScalarNode(mark, text)
         for pattern, code, why in _REFUSED:
             if pattern.fullmatch(text):
                 self._report.add(
-                    mark, code, f"{'this value' if secret else text} {why}", _quote_hint(text, code, secret)
+                    mark, code, f"{'this value' if secret else text} {why}", _quote_hint(text, code, secret, is_key)
                 )
                 return ScalarNode(mark, text, bad=True)
         if _INTEGER.fullmatch(text) and isinstance(resolve(text), str):
@@ -286,6 +323,19 @@ class _Builder:
             )
             return ScalarNode(mark, text, bad=True)
         return ScalarNode(mark, resolve(text))
+
+
+def _is_merge_key(event: yaml.Event) -> bool:
+    return isinstance(event, yaml.ScalarEvent) and event.implicit[0] and event.value == "<<"
+
+
+def _is_reference(event: yaml.Event) -> bool:
+    return isinstance(event, yaml.ScalarEvent) and event.value in {"env", "file"}
+
+
+def _is_unquoted(event: yaml.Event) -> bool:
+    decorated = getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None
+    return decorated or (isinstance(event, yaml.ScalarEvent) and event.style is None and event.value != "")
 
 
 def _is_secret(key: str | None, child: yaml.Event, inherited: bool) -> bool:
@@ -299,10 +349,10 @@ def _is_secret(key: str | None, child: yaml.Event, inherited: bool) -> bool:
     return not isinstance(child, yaml.MappingStartEvent) or key.lower() in {"password", "passwd", "pwd", "secret"}
 
 
-def _quote_hint(text: str, code: str, secret: bool) -> str:
+def _quote_hint(text: str, code: str, secret: bool, is_key: bool) -> str:
     if secret:
         return "quote it to make it text"
-    if code == "yaml-boolean":
+    if code == "yaml-boolean" and not is_key:
         return f'write {_BOOLEAN[text.lower()]}, or quote it to make it text: "{text}"'
     return f'quote it to make it text: "{text}"'
 
