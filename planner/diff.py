@@ -7,7 +7,7 @@ from dataclasses import replace
 from planner.checks import answers, refuse
 from planner.checks_workflow import collision, completed
 from planner.cluster import Cluster, TabletType, Workflow
-from planner.document import DesiredKeyspace, Move, MoveState
+from planner.document import DesiredKeyspace, Move, MoveState, SourceTables
 from planner.moves import (
     all_reads_switched,
     forward,
@@ -42,6 +42,13 @@ from planner.steps.switch_reads import SwitchReads
 from planner.steps.switch_writes import SwitchWrites
 from planner.steps.vdiff import VDiff
 from planner.steps.wait_running import WaitRunning
+
+
+_FATE = {
+    SourceTables.DROP: "dropped",
+    SourceTables.RENAME: "renamed to _<table>_old",
+    SourceTables.KEEP: "kept, out of use",
+}
 
 
 def keyspace_steps(sim: Simulation, desired: DesiredKeyspace) -> tuple[str, ...]:
@@ -91,7 +98,7 @@ def _tablet_steps(sim: Simulation, keyspace: str, alias: str, last: tuple[str, .
 
 
 def _promote(sim: Simulation, desired: DesiredKeyspace, last: tuple[str, ...]) -> tuple[str, ...]:
-    if sim.cluster.primary(desired.name) is not None or not desired.tablets:
+    if not desired.tablets or PromotePrimary(desired.name, "").done(sim.cluster):
         return last
     candidates = [
         tablet
@@ -103,7 +110,7 @@ def _promote(sim: Simulation, desired: DesiredKeyspace, last: tuple[str, ...]) -
         found = f"none of the tablets of keyspace {desired.name} can become its PRIMARY"
         sim.refuse(refuse("MT103", found, "at least one REPLICA tablet", hint), f"keyspace {desired.name}")
         return last
-    chosen = min(candidates, key=lambda tablet: (not answers(tablet), tablet.alias))
+    chosen = min(candidates, key=lambda t: (t.type is not TabletType.PRIMARY, not answers(t), t.alias))
     return (sim.add(PromotePrimary(desired.name, chosen.alias), last, "live: no PRIMARY"),)
 
 
@@ -218,7 +225,8 @@ def _up(chain: _Chain, reason: str) -> None:
         chain.add(SwitchWrites(chain.move), reason + one_way)
     if want is MoveState.COMPLETED:
         _verify_reverse(chain)
-        chain.add(Complete(chain.move), f"{reason}; source_tables: {move.source_tables}")
+        tables = ", ".join(move.tables)
+        chain.add(Complete(move), f"{reason}; {tables} of {move.source} will be {_FATE[move.source_tables]}")
     elif forward(sim.cluster, move) is not None:
         chain.add(MirrorTraffic(chain.move), f"desired: mirror {MirrorTraffic(move).percent:g} percent")
 

@@ -108,12 +108,12 @@ def plan(document: Document, cluster: Cluster) -> Plan:
     for desired in document.keyspaces:
         if not desired.absent:
             waiting[desired.name] = keyspace_steps(sim, desired)
-    before_moves = sim.cluster
     moves: list[MovePlan] = []
     holders: dict[tuple[str, str], tuple[str, ...]] = {}
     for asked in document.moves:
         move = resolve(sim.cluster, asked)
-        live = live_state(sim.cluster, move)
+        before = sim.cluster
+        live = live_state(before, move)
         first = len(sim.steps)
         shared = [(keyspace, table) for keyspace in (move.source, move.target) for table in move.tables]
         after = (*waiting.get(move.source, ()), *waiting.get(move.target, ()))
@@ -122,16 +122,7 @@ def plan(document: Document, cluster: Cluster) -> Plan:
         if last:
             holders.update(dict.fromkeys(shared, last))
         ids = tuple(step.id for step in sim.steps[first:])
-        ends = (move.source, move.target, move.tables)
-        moves.append(
-            MovePlan(
-                move,
-                live,
-                traffic_state(before_moves.routing_rules, *ends),
-                traffic_state(sim.cluster.routing_rules, *ends),
-                ids,
-            )
-        )
+        moves.append(MovePlan(move, live, _traffic(before, move), _traffic(sim.cluster, move), ids))
     _remove(sim, document, waiting, moves)
     steps = ordered(sim.steps)
     keyspaces = tuple(sorted(keyspace.name for keyspace in document.keyspaces))
@@ -160,6 +151,16 @@ def _remove(sim: Simulation, document: Document, waiting: dict[str, tuple[str, .
             if made.steps and desired.name in (made.move.source, made.move.target):
                 after.append(made.steps[-1])
         removal_steps(sim, desired, tuple(after))
+
+
+def _traffic(cluster: Cluster, move: Move) -> str:
+    """Vitess's sentence while there is a workflow; before and after it, who serves the tables."""
+    live = live_state(cluster, move)
+    if live is MoveState.ABSENT:
+        return f"Not moved, served by {move.source}"
+    if live is MoveState.COMPLETED:
+        return f"Moved, served by {move.target}"
+    return traffic_state(cluster.routing_rules, move.source, move.target, move.tables)
 
 
 def _routing(before: Cluster, after: Cluster) -> tuple[RoutingChange, ...]:

@@ -8,6 +8,9 @@ from planner.checks import refuse, tablet_answers
 from planner.cluster import Cluster, TabletType
 from planner.step import Action, Refusal, Step
 
+TERM_STARTED = "planned"
+"""Stands for the time of a promotion that is only planned."""
+
 
 @dataclass(frozen=True)
 class PromotePrimary(Step):
@@ -15,7 +18,7 @@ class PromotePrimary(Step):
 
     kind = "promote_primary"
     action = Action.CHANGE
-    summary = "makes a replica the PRIMARY of a keyspace that has none"
+    summary = "makes the declared PRIMARY, or a replica, the PRIMARY of a keyspace that has none"
 
     keyspace: str
     alias: str
@@ -26,8 +29,12 @@ class PromotePrimary(Step):
         return self.keyspace
 
     def done(self, cluster: Cluster) -> bool:
-        """True when the keyspace has a PRIMARY, whichever tablet that is."""
-        return cluster.primary(self.keyspace) is not None
+        """True when the keyspace has a PRIMARY whose term has started, whichever tablet that is.
+
+        A tablet that is only declared PRIMARY has no term yet: its server, and those that follow it, are not set up.
+        """
+        primary = cluster.primary(self.keyspace)
+        return primary is not None and primary.primary_term_start != ""
 
     def ready(self, cluster: Cluster) -> tuple[Refusal, ...]:
         """Refuses a tablet that is not registered, serves RDONLY, or does not answer."""
@@ -39,12 +46,14 @@ class PromotePrimary(Step):
         return tablet_answers(tablet)
 
     def effect(self, cluster: Cluster) -> Cluster:
-        """The tablet is the PRIMARY and takes writes."""
+        """The tablet is the PRIMARY, its term has started, and it takes writes."""
         tablet = cluster.tablet(self.alias)
         if tablet is None:
             return cluster
         server = replace(tablet.server, read_only=False) if tablet.server is not None else None
-        return cluster.with_tablet(replace(tablet, type=TabletType.PRIMARY, server=server))
+        return cluster.with_tablet(
+            replace(tablet, type=TabletType.PRIMARY, primary_term_start=TERM_STARTED, server=server)
+        )
 
     def describe(self) -> tuple[str, ...]:
         """One line."""
