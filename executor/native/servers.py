@@ -14,7 +14,14 @@ from pymysql.constants import CLIENT
 from pymysql.cursors import DictCursor, SSCursor
 
 from executor.errors import MovetablesError
-from executor.native.flavor import LOST_CONNECTION_ERRNOS, STRICT_SQL_MODE, TRANSIENT_ERRNOS, Flavor, flavor_of
+from executor.native.flavor import (
+    CURABLE_ERRNOS,
+    LOST_CONNECTION_ERRNOS,
+    STRICT_SQL_MODE,
+    TRANSIENT_ERRNOS,
+    Flavor,
+    flavor_of,
+)
 
 Row = dict[str, Any]
 
@@ -35,6 +42,12 @@ class ServerError(MovetablesError):
     def transient(self) -> bool:
         """True when the transaction was rolled back and may simply be tried again."""
         return self.errno in TRANSIENT_ERRNOS
+
+
+    @property
+    def curable(self) -> bool:
+        """True when the same statement may succeed later: lost, transient, or a state that somebody may mend."""
+        return self.lost or self.transient or self.errno in CURABLE_ERRNOS
 
 
 class Unreachable(ServerError):

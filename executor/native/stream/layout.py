@@ -51,13 +51,17 @@ def literal_expression(column: Column) -> str:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """The table `database`.`name`: the `columns` that are copied (generated ones are not) and the `key` columns."""
+    """The table `database`.`name`: the `columns` that are copied and the `key` columns.
+
+    `generated` names the columns that are not copied, because the target computes them.
+    """
 
     database: str
     name: str
     columns: tuple[Column, ...]
     key: tuple[Column, ...]
     key_name: str
+    generated: tuple[str, ...] = ()
 
     @property
     def qualified(self) -> str:
@@ -129,7 +133,8 @@ def layout_of(database: str, table: Table) -> TableLayout:
     for column in columns:
         literal_expression(column)
     by_name = {column.name: column for column in table.columns}
-    return TableLayout(database, table.name, columns, tuple(by_name[name] for name in key.columns), key.name)
+    generated = tuple(column.name for column in table.columns if column.generated)
+    return TableLayout(database, table.name, columns, tuple(by_name[n] for n in key.columns), key.name, generated)
 
 
 def describe_tables(connection: Connection, database: str, names: Sequence[str] | None = None) -> tuple[Table, ...]:

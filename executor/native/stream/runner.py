@@ -1,0 +1,154 @@
+"""Runs every stream that should run: looks for them on the primaries, and gives each a thread."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+
+from executor.errors import MovetablesError
+from executor.native import sidecar
+from executor.native.logins import Logins
+from executor.native.servers import Connection, Login, ServerError, connect
+from executor.native.stream.stream import Stream, StreamBusy
+from executor.native.topology import Topology, TopologyState
+from planner.cluster import StreamState
+
+LOOK_SECONDS = 0.2
+MAX_BACK_OFF = 5.0
+
+ER_BAD_DB, ER_NO_SUCH_TABLE = 1049, 1146
+
+
+@dataclass(frozen=True)
+class StreamName:
+    """A stream and where it reads and writes."""
+
+    keyspace: str
+    workflow: str
+    source: Login
+    target: Login
+
+
+class _Running(threading.Thread):
+    """One stream's thread: runs it again after a server failed, until it is stopped or an error needs a human."""
+
+    def __init__(self, name: StreamName) -> None:
+        super().__init__(name=f"stream {name.keyspace}.{name.workflow}", daemon=True)
+        self.stream = name
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        back_off = 0.05
+        while not self.stop.is_set():
+            started = time.monotonic()
+            try:
+                Stream(
+                    self.stream.source,
+                    self.stream.target,
+                    self.stream.keyspace,
+                    self.stream.workflow,
+                    self.stop.is_set,
+                ).run()
+                return
+            except (ServerError, StreamBusy) as error:
+                if isinstance(error, ServerError) and not error.curable:
+                    self._give_up(error.message, error.hint)
+                    return
+                _say(f"{self.name}: {error.message}; trying again")
+                back_off = 0.05 if time.monotonic() - started > 10 else min(MAX_BACK_OFF, back_off * 2)
+                self.stop.wait(back_off)
+            except MovetablesError as error:
+                self._give_up(error.message, error.hint)
+                return
+            except Exception as error:  # noqa: BLE001 - a bug must show in the stream's state, not only in a log
+                traceback.print_exc()
+                self._give_up(f"internal error: {type(error).__name__}: {error}", "see the log of the streams process")
+                return
+
+    def _give_up(self, message: str, hint: str) -> None:
+        text = f"{message}. {hint}" if hint else message
+        _say(f"{self.name}: error: {text}")
+        while not self.stop.is_set():
+            try:
+                with connect(self.stream.target) as target:
+                    sidecar.set_state(target, self.stream.keyspace, self.stream.workflow, StreamState.ERROR, text)
+                return
+            except ServerError as error:
+                _say(f"{self.name}: {error.message}; trying again")
+                self.stop.wait(1.0)
+
+
+class Runner:
+    """Keeps a thread for every stream in state Copying or Running on any registered primary."""
+
+    def __init__(self, topology: Topology, logins: Logins) -> None:
+        self._topology = topology
+        self._logins = logins
+        self._running: dict[tuple[str, str], _Running] = {}
+        self._looking: dict[str, Connection] = {}
+
+    def look(self) -> None:
+        """Starts threads for streams that should run and have none; forgets those that ended."""
+        self._running = {key: thread for key, thread in self._running.items() if thread.is_alive()}
+        try:
+            state = self._topology.read()
+        except ServerError as error:
+            _say(f"topology: {error.message}")
+            return
+        for keyspace in state.keyspaces:
+            for record in self._streams_of(state, keyspace.name):
+                key = (record.keyspace, record.workflow)
+                wanted = record.state in (StreamState.COPYING, StreamState.RUNNING)
+                if wanted and key not in self._running:
+                    self._start(state, record)
+
+    def close(self) -> None:
+        """Stops every thread at its next safe point; waits a little for them."""
+        for thread in self._running.values():
+            thread.stop.set()
+        for thread in self._running.values():
+            thread.join(timeout=2.0)
+        for connection in self._looking.values():
+            connection.close()
+
+    def _start(self, state: TopologyState, record: sidecar.StreamRecord) -> None:
+        source, target = state.primary(record.source_keyspace), state.primary(record.keyspace)
+        if source is None or target is None:
+            return  # health gives the shard a primary; looked at again then
+        thread = _Running(
+            StreamName(record.keyspace, record.workflow, self._logins.server(source), self._logins.server(target))
+        )
+        self._running[record.keyspace, record.workflow] = thread
+        thread.start()
+
+    def _streams_of(self, state: TopologyState, keyspace: str) -> list[sidecar.StreamRecord]:
+        primary = state.primary(keyspace)
+        if primary is None:
+            return []
+        try:
+            connection = self._looking.get(primary.alias)
+            if connection is None or not connection.open:
+                connection = self._looking[primary.alias] = connect(self._logins.server(primary), read_timeout=10)
+            return sidecar.streams(connection, keyspace)
+        except ServerError as error:
+            if error.errno not in (ER_BAD_DB, ER_NO_SUCH_TABLE):
+                _say(f"{primary.alias}: {error.message}")
+                self._looking.pop(primary.alias).close() if primary.alias in self._looking else None
+            return []
+
+
+def run(logins: Logins, stop: threading.Event) -> None:
+    """Runs streams until `stop` is set. The entry of the `streams` process."""
+    runner = Runner(Topology(logins.topology()), logins)
+    try:
+        while not stop.wait(LOOK_SECONDS):
+            runner.look()
+    finally:
+        runner.close()
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}", file=sys.stderr, flush=True)
