@@ -240,7 +240,7 @@ def _journal_value(source: Connection, keyspace: str, workflow: str) -> str | No
     """The position for the opposite stream that the journal row holds; None when there is no row."""
     value = source.value(
         f"SELECT val FROM {sidecar.SCHEMA}.journal WHERE keyspace=%s AND workflow=%s",
-        [record.keyspace, record.workflow],
+        [keyspace, workflow],
     )
     return None if value is None else str(json.loads(value)["position"])
 
