@@ -200,3 +200,9 @@ def did_you_mean(word: str, known: Iterable[str], what: str = "") -> str:
         return ""
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"known {what or 'values'}: {listed}"
+
+
+def unknown_keyspace(name: str, mark: Mark, known: Iterable[str], report: Report, place: str) -> None:
+    """Report that keyspace `name` is none of the `known`, which are those of `place`."""
+    hint = did_you_mean(name, known, "keyspaces") or "add it under keyspaces there"
+    report.add(mark, "unknown-keyspace", f"keyspace {shown(name)} is not in {place}", hint)

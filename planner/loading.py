@@ -12,8 +12,9 @@ from planner.document import Document
 from planner.inventory import Inventory
 from planner.loading_inventory import build_inventory
 from planner.loading_plan import build_document
+from planner.nodes import MappingNode, Node
 from planner.schema_check import check_schema, typed_keys
-from planner.strict_yaml import MappingNode, Node, parse
+from planner.strict_yaml import parse
 from planner.variables import check_given, read_vars, substitute
 
 __all__ = ["DocumentErrors", "load_inventory", "load_plan"]
@@ -37,7 +38,7 @@ def load_plan(
     report = Report(file, text)
     root = _mapping(parse(text, report), report)
     schema = schemas.load("plan")
-    defaults = read_vars(root.child("vars"))
+    defaults = read_vars(root.child("vars"), report)
     values = {**defaults, **dict(inventory.vars), **variables}
     substituted, used = substitute(root, values, typed_keys(schema), report)
     check_given(variables, used | set(defaults) | {name for name, _ in inventory.vars}, report)

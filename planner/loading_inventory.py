@@ -17,7 +17,7 @@ from planner.inventory import (
     SecretRef,
     ServerAddress,
 )
-from planner.strict_yaml import MappingNode
+from planner.nodes import MappingNode
 from planner.variables import read_vars
 
 LOOPBACK = "127.0.0.1"
@@ -53,7 +53,7 @@ class _Builder:
             gateway=gateway,
             keyspaces=keyspaces,
             tablets=tuple(sorted(self._tablets([k.name for k in keyspaces]))),
-            vars=tuple(sorted(read_vars(self._root.child("vars")).items())),
+            vars=tuple(sorted(read_vars(self._root.child("vars"), self._report).items())),
         )
 
     def _credentials(self, node: MappingNode) -> Credentials | None:

@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from planner.diagnostic import Mark, Report, did_you_mean, shown
-from planner.strict_yaml import MappingNode, Node, SequenceNode, plain, resolve
+from planner.nodes import MappingNode, Node, SequenceNode, plain
+from planner.strict_yaml import resolve
 
 _TYPES = {
     "object": "a mapping",

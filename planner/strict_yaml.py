@@ -8,13 +8,13 @@ YAML 1.1, is not used.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterator
 
 import yaml
 
 from planner.diagnostic import SECRET_KEY, Mark, Report, shown
+from planner.nodes import MappingNode, Node, ScalarNode, SequenceNode, Value
+from planner.yaml_syntax import report_syntax_error, to_mark
 
 MAX_DEPTH = 32
 LINE_END = 10**9
@@ -39,95 +39,6 @@ _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _REFERENCES = "write {env: NAME} or {file: PATH}"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-Value = str | int | float | bool | None
-
-
-@dataclass(frozen=True)
-class ScalarNode:
-    """One value. `bad` marks one that an error was reported for already, so that nothing more is said about it."""
-
-    mark: Mark
-    value: Value
-    bad: bool = False
-
-
-@dataclass(frozen=True)
-class SequenceNode:
-    """A list."""
-
-    mark: Mark
-    items: tuple[Node, ...] = ()
-    bad: bool = False
-
-
-@dataclass(frozen=True)
-class MappingNode:
-    """A mapping. `keys` has the place of each key of `entries`.
-
-    The reading methods answer with a default for what is missing or of another type; the schema reports those.
-    """
-
-    mark: Mark
-    entries: Mapping[str, Node] = field(default_factory=dict)
-    keys: Mapping[str, Mark] = field(default_factory=dict)
-    bad: bool = False
-
-    def child(self, key: str) -> MappingNode:
-        """The mapping at `key`, or an empty one."""
-        node = self.entries.get(key)
-        return node if isinstance(node, MappingNode) else MappingNode(node.mark if node else self.mark)
-
-    def children(self) -> Iterator[tuple[str, Mark, MappingNode]]:
-        """Name, place of the name, and mapping of every entry that is a mapping or empty."""
-        for key, node in self.entries.items():
-            if isinstance(node, MappingNode) or (isinstance(node, ScalarNode) and node.value is None):
-                yield key, self.keys[key], self.child(key)
-
-    def value(self, key: str) -> Value:
-        """The scalar at `key`, or None."""
-        node = self.entries.get(key)
-        return node.value if isinstance(node, ScalarNode) and not node.bad else None
-
-    def text(self, key: str, default: str = "") -> str:
-        """The text at `key`, or `default`."""
-        value = self.value(key)
-        return value if isinstance(value, str) else default
-
-    def number(self, key: str, default: float) -> float:
-        """The number at `key`, or `default`."""
-        value = self.value(key)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else default
-
-    def flag(self, key: str, default: bool) -> bool:
-        """The boolean at `key`, or `default`."""
-        value = self.value(key)
-        return value if isinstance(value, bool) else default
-
-    def texts(self, key: str) -> list[tuple[str, Mark]]:
-        """The texts of the list at `key` with their places."""
-        node = self.entries.get(key)
-        items = node.items if isinstance(node, SequenceNode) else ()
-        return [
-            (i.value, i.mark) for i in items if isinstance(i, ScalarNode) and isinstance(i.value, str) and not i.bad
-        ]
-
-    def value_mark(self, key: str) -> Mark:
-        """Where the value at `key` stands, or this mapping if there is none."""
-        node = self.entries.get(key)
-        return node.mark if node else self.mark
-
-
-Node = ScalarNode | SequenceNode | MappingNode
-
-
-def plain(node: Node) -> object:
-    """`node` as the dicts, lists and values that a JSON Schema is checked against."""
-    if isinstance(node, MappingNode):
-        return {key: plain(child) for key, child in node.entries.items()}
-    if isinstance(node, SequenceNode):
-        return [plain(item) for item in node.items]
-    return node.value
-
 
 def resolve(text: str) -> Value:
     """What an unquoted scalar means: null, true, false, a decimal number, or else the text itself."""
@@ -148,7 +59,7 @@ def parse(text: str, report: Report) -> Node | None:
     try:
         root = builder.document(yaml.parse(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
-        _syntax_error(error, text, report)
+        report_syntax_error(error, text, report)
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         mark = Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
@@ -159,15 +70,6 @@ def parse(text: str, report: Report) -> Node | None:
         report.parsed = True
         return root
     return None
-
-
-class _YamlMark(Protocol):
-    """What PyYAML's marks have in common; both count from 0."""
-
-    @property
-    def line(self) -> int: ...
-    @property
-    def column(self) -> int: ...
 
 
 class _TooDeep(Exception):
@@ -188,7 +90,7 @@ class _Builder:
                 documents += 1
                 if documents == 2:
                     self._report.add(
-                        _mark(event.start_mark),
+                        to_mark(event.start_mark),
                         "several-documents",
                         "a second document starts here; a file holds one",
                         "move what follows '---' into a file of its own",
@@ -202,7 +104,7 @@ class _Builder:
         return root
 
     def _node(self, event: yaml.Event, events: Iterator[yaml.Event], secret: bool, depth: int) -> Node:
-        mark = _mark(event.start_mark)
+        mark = to_mark(event.start_mark)
         if depth > MAX_DEPTH:
             self._report.add(mark, "too-deep", f"nested more than {MAX_DEPTH} levels deep")
             raise _TooDeep
@@ -245,9 +147,9 @@ class _Builder:
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
                 if secret and bad:
-                    self._report.hide(_mark(start.start_mark), _mark(event.end_mark))
+                    self._report.hide(to_mark(start.start_mark), to_mark(event.end_mark))
                 break
-            key_mark = _mark(event.start_mark)
+            key_mark = to_mark(event.start_mark)
             if torn or (secret and not _is_reference(event)):
                 bad = True
                 if not torn:
@@ -278,10 +180,10 @@ class _Builder:
             elif key is not None:
                 entries[key] = child_node
                 keys[key] = key_mark
-        return MappingNode(_mark(start.start_mark), entries, keys, bad)
+        return MappingNode(to_mark(start.start_mark), entries, keys, bad)
 
     def _key(self, event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> str | None:
-        mark = _mark(event.start_mark)
+        mark = to_mark(event.start_mark)
         if _is_merge_key(event):
             self._report.add(mark, "merge-key", "merge keys ('<<') are not allowed", "write the keys out")
             return None
@@ -299,7 +201,7 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, mark: Mark, secret: bool, is_key: bool = False) -> ScalarNode:
         if secret:
-            end = _mark(event.end_mark)
+            end = to_mark(event.end_mark)
             # What looks like a comment after it may be the rest of it.
             self._report.hide(mark, Mark(end.line, LINE_END) if event.implicit[0] and event.value else end)
         text = event.value
@@ -333,16 +235,21 @@ def _is_reference(event: yaml.Event) -> bool:
     return isinstance(event, yaml.ScalarEvent) and event.value in {"env", "file"}
 
 
+def _is_decorated(event: yaml.Event) -> bool:
+    return getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None
+
+
 def _is_unquoted(event: yaml.Event) -> bool:
-    decorated = getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None
-    return decorated or (isinstance(event, yaml.ScalarEvent) and event.style is None and event.value != "")
+    plain = isinstance(event, yaml.ScalarEvent) and event.style is None and event.value != ""
+    return plain or _is_decorated(event)
 
 
 def _is_secret(key: str | None, child: yaml.Event, inherited: bool) -> bool:
     if inherited:  # inside `password: {...}`: the name of a variable or a file is no secret, anything else may be one
         if key == "file":
             return False
-        return not (key == "env" and isinstance(child, yaml.ScalarEvent) and _ENV_NAME.fullmatch(child.value))
+        named = isinstance(child, yaml.ScalarEvent) and not _is_decorated(child) and _ENV_NAME.fullmatch(child.value)
+        return not (key == "env" and named)
     if key is None or not SECRET_KEY.fullmatch(key):
         return False
     # A move or keyspace may be called "user_tokens": what is inside is theirs, and no secret.
@@ -355,44 +262,3 @@ def _quote_hint(text: str, code: str, secret: bool, is_key: bool) -> str:
     if code == "yaml-boolean" and not is_key:
         return f'write {_BOOLEAN[text.lower()]}, or quote it to make it text: "{text}"'
     return f'quote it to make it text: "{text}"'
-
-
-def _mark(mark: _YamlMark | None) -> Mark:
-    return Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)
-
-
-def _syntax_error(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
-    problem = error.problem or "the file cannot be read as YAML"
-    context = error.context or ""
-    at = error.problem_mark or error.context_mark
-    if error.context_mark and ("simple key" in context or "end of stream" in problem):
-        at = error.context_mark  # where the unfinished thing starts; the problem is noticed only much later
-    mark = _mark(at)
-    lines = text.splitlines() or [""]
-    line = lines[min(mark.line, len(lines)) - 1]
-    if "\t" in line[: mark.col] or "'\\t'" in problem:
-        indent = len(line) - len(line.lstrip())
-        col = line.index("\t") + 1 if "\t" in line[:indent] else mark.col
-        report.add(Mark(mark.line, col), "tab", "a tab is used to indent", "indent with spaces")
-        return
-    code, message, hint = "yaml-syntax", "", ""
-    if "${" in line and ("flow" in context or "flow" in problem):
-        message, hint = "'{' cannot stand here unquoted", 'quote it: "${name}"'
-    elif "alias" in context:
-        message, hint = "'*' cannot stand here unquoted", 'quote it: "*"'
-    elif "tag" in context or "tag" in problem:
-        code, message, hint = "tag", "tags ('!...') are not allowed", "quote the value to make it text"
-    elif "mapping values are not allowed" in problem:
-        message, hint = "a second ':' in one line", "quote the text that contains ': ', or check the indentation"
-    elif "could not find expected ':'" in problem:
-        message, hint = "this line is no 'key: value' pair", "add ':' and a space after the key"
-    elif "expected <block end>" in problem:
-        message, hint = "the indentation does not fit the lines above", "align it with the keys it belongs to"
-    elif "end of stream" in problem and "quoted" in context:
-        message, hint = "the quote that opens here is never closed", "close the quote"
-    elif "flow" in context:
-        what = "list" if "sequence" in context else "mapping"
-        message = f"',' or the end of the {what} was expected here"
-        if error.context_mark:
-            hint = f"the {what} opens at line {error.context_mark.line + 1}, column {error.context_mark.column + 1}"
-    report.add(mark, code, message or problem, hint)

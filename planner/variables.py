@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from planner.diagnostic import Mark, Report, did_you_mean, shown
-from planner.strict_yaml import MappingNode, Node, ScalarNode, SequenceNode, resolve
+from planner.diagnostic import SECRET_KEY, Mark, Report, did_you_mean, shown
+from planner.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from planner.strict_yaml import resolve
 
 _VARIABLE = re.compile(r"\$(?P<escaped>\$)?\{(?P<name>[^}]*)(?P<end>\}?)")
 
@@ -17,9 +18,12 @@ def as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def read_vars(node: MappingNode) -> dict[str, str]:
-    """The variables that the mapping ``vars`` of a document sets."""
+def read_vars(node: MappingNode, report: Report) -> dict[str, str]:
+    """The variables that the mapping ``vars`` of a document sets. Those named like a secret go to `report`."""
     values = {name: node.value(name) for name in node.entries}
+    for name in filter(SECRET_KEY.fullmatch, values):
+        message = f"variable {shown(name)} is named like a secret, and variables are shown in plans"
+        report.add(node.keys[name], "inline-secret", message, "give it another name if it is none")
     return {name: as_text(value) for name, value in values.items() if value is not None}
 
 
