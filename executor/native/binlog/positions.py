@@ -1,7 +1,8 @@
 """Positions in a MariaDB replication stream: one GTID per domain. Pure values.
 
-A position such as ``0-1-100,1-2-5`` says: everything up to sequence 100 of domain 0 and 5 of domain 1. The server id is the one
-that wrote that last transaction; within a domain the sequence alone orders the transactions (``gtid_strict_mode``).
+A position such as ``0-1-100,1-2-5`` says: everything up to sequence 100 of domain 0 and 5 of domain 1. The server id
+is the one that wrote that last transaction; within a domain the sequence alone orders the transactions
+(``gtid_strict_mode``).
 """
 
 from __future__ import annotations

@@ -1,29 +1,209 @@
-"""A connection that receives a server's binlog as raw events."""
+"""A connection that receives a server's binlog as raw events.
+
+Signing in and the session are PyMySQL's; the packets of the stream are read here, many per system call. Speaks
+MariaDB's side of replication: what a replica with GTIDs and capability 4 sends and expects.
+"""
 
 from __future__ import annotations
 
-from executor.native.binlog.events import Event
-from executor.native.servers import Login, ServerError
+import contextlib
+import select
+import socket
+import struct
+import zlib
+
+from pymysql.constants import COMMAND
+
+from executor.native.binlog.events import HEADER, IN_USE, Event, EventType, Malformed
+from executor.native.binlog.positions import parse
+from executor.native.flavor import MINIMUM_MARIADB
+from executor.native.servers import Login, ServerError, connect
+
+_LOST = 2013  # CR_SERVER_LOST
+_BINLOG_ERROR = 1236  # ER_MASTER_FATAL_ERROR_READING_BINLOG
+_CAPABILITY_GTID = 4
+_CHUNK = 1 << 18
+_WHOLE_PACKET = 0xFFFFFF
+_MISSED_HEARTBEATS = 10
+_LEAST_TIMEOUT = 10.0
+_FIRST_EVENT_TIMEOUT = 300.0  # the source looks for the position in its files before it sends anything
 
 
 class PositionLost(ServerError):
-    """The source no longer has the log after the position that was asked for."""
+    """The source cannot continue after the position that was asked for: the log is gone, or it is another server's."""
 
 
 class BinlogClient:
-    """Receives every event after `position`. One thread reads; `close` may be called from any."""
+    """Receives every event after `position`. One thread reads; `close` may be called from any.
+
+    `position` is a GTID list such as ``0-1-100,1-2-5``, `server_id` must be unique among the replicas of the source
+    (the source ends an older stream of the same id), `heartbeat` is in seconds: the source says that it is idle that
+    often. Raises Unreachable, and ServerError for a server that is not MariaDB 10.6 or later or does not allow
+    replication. That a position is lost (PositionLost) is only seen by `read`.
+    """
 
     def __init__(self, login: Login, position: str, server_id: int, heartbeat: float = 0.5) -> None:
-        raise NotImplementedError
+        self.login = login
+        self.position = parse(position)
+        if not self.position:
+            raise ServerError(
+                f"{login.name} ({login.address}): a stream needs a position to start from, and none was given",
+                _BINLOG_ERROR,
+                "SELECT @@global.gtid_binlog_pos is the present position; it is empty while nothing was written",
+            )
+        self._checksum = False
+        self._closed = False
+        self._buffer = bytearray()
+        self._at = 0
+        self._timeout = max(_LEAST_TIMEOUT, _MISSED_HEARTBEATS * heartbeat)
+        self._connection = connect(login)
+        try:
+            self._socket = self._dump(server_id, heartbeat)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _dump(self, server_id: int, heartbeat: float) -> socket.socket:
+        connection = self._connection
+        flavor = connection.flavor
+        if not flavor.mariadb or flavor.version < MINIMUM_MARIADB:
+            raise ServerError(
+                f"{self.login.name} ({self.login.address}) is {flavor.name} {flavor.version[0]}.{flavor.version[1]}; "
+                "streams read MariaDB 10.6 and later only",
+                _BINLOG_ERROR,
+                "use a MariaDB 10.6 or later server as the source",
+            )
+        connection.execute("SET @master_binlog_checksum = @@global.binlog_checksum")
+        self._checksum = connection.value("SELECT @master_binlog_checksum AS c") == "CRC32"
+        connection.execute(f"SET @mariadb_slave_capability = {_CAPABILITY_GTID}")
+        connection.execute(f"SET @master_heartbeat_period = {int(heartbeat * 1_000_000_000)}")
+        connection.execute("SET @slave_connect_state = %s", (self.position.text,))
+        connection.execute("SET @slave_gtid_strict_mode = 1")
+        connection.execute("SET @slave_gtid_ignore_duplicates = 0")
+        connection.execute("SET net_write_timeout = 3600")  # the consumer may be busy with a large transaction
+        raw = connection.raw
+        command = struct.pack("<IHI", 4, 0, server_id)
+        raw._execute_command(COMMAND.COM_BINLOG_DUMP, command)  # type: ignore[attr-defined]
+        found: socket.socket = raw._sock  # type: ignore[attr-defined]
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        found.settimeout(_FIRST_EVENT_TIMEOUT)
+        return found
 
     def read(self) -> Event:
-        """The next event; blocks."""
-        raise NotImplementedError
+        """The next event; blocks until one arrives.
+
+        Raises PositionLost, and ServerError: `lost` when the connection broke, was closed, or nothing came for ten
+        heartbeats (at least 10 s). Raises Malformed for an event that fails its checksum. The stream is over then.
+        """
+        packet = self._packet()
+        if packet[0] == 0xFF:
+            raise self._refused(packet)
+        if packet[0] == 0xFE:
+            raise self._lost("the source ended the stream")
+        timestamp, kind, server_id, size, log_pos, flags = HEADER.unpack_from(packet, 1)
+        end = len(packet)
+        if size != end - 1:
+            raise Malformed(f"{self.login.name}: an event of type {kind} says {size} bytes, and {end - 1} arrived")
+        if kind == EventType.FORMAT:
+            self._checksum = packet[end - 5] == 1
+            if self._checksum:
+                self._verify(packet, end, kind, log_pos, flags)
+            return Event(kind, timestamp, server_id, log_pos, flags, packet[20:])
+        if self._checksum:
+            self._verify(packet, end, kind, log_pos, 0)
+            end -= 4
+        return Event(kind, timestamp, server_id, log_pos, flags, packet[20:end])
+
+    def _verify(self, packet: bytes, end: int, kind: int, log_pos: int, flags: int) -> None:
+        found = zlib.crc32(memoryview(packet)[1 : end - 4])
+        if flags & IN_USE:  # the server sets this flag after it has computed the checksum
+            plain = bytearray(packet[1 : end - 4])
+            plain[17] &= ~IN_USE & 0xFF
+            found = zlib.crc32(plain)
+        if found != int.from_bytes(packet[end - 4 : end], "little"):
+            raise Malformed(
+                f"{self.login.name}: the event of type {kind} that ends at position {log_pos} fails its checksum",
+                "the binlog file or the network is damaged: look at the source's error log and disks",
+            )
 
     def pending(self) -> bool:
-        """True when (a part of) a next event has already arrived."""
-        raise NotImplementedError
+        """True when at least a part of a next event has already arrived, so that `read` will not wait for long."""
+        if self._at < len(self._buffer):
+            return True
+        try:
+            ready, _, _ = select.select([self._socket], [], [], 0)
+        except (OSError, ValueError):  # closed by another thread: read() says so
+            return True
+        return bool(ready)
 
     def close(self) -> None:
-        """Ends the stream; a `read` that waits in another thread raises ServerError (`lost`)."""
-        raise NotImplementedError
+        """Ends the stream; a `read` that waits in another thread raises ServerError (`lost`). May be called twice."""
+        self._closed = True
+        with contextlib.suppress(OSError):  # it was not connected any more
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._connection.raw._force_close()  # type: ignore[attr-defined]
+
+    def _packet(self) -> bytes:
+        """The next logical packet: physical packets of 16 MiB - 1 bytes are continued by the next one."""
+        length = self._physical()
+        start = self._at + 4
+        packet = bytes(memoryview(self._buffer)[start : start + length])
+        self._at = start + length
+        if length < _WHOLE_PACKET:
+            return packet
+        parts = [packet]
+        while length == _WHOLE_PACKET:
+            length = self._physical()
+            start = self._at + 4
+            parts.append(bytes(memoryview(self._buffer)[start : start + length]))
+            self._at = start + length
+        return b"".join(parts)
+
+    def _physical(self) -> int:
+        """Waits until one whole physical packet is in the buffer; returns its length."""
+        self._fill(4)
+        at = self._at
+        length = int.from_bytes(self._buffer[at : at + 3], "little")
+        self._fill(4 + length)
+        return length
+
+    def _fill(self, size: int) -> None:
+        if len(self._buffer) - self._at >= size:
+            return
+        if self._at:
+            del self._buffer[: self._at]
+            self._at = 0
+        while len(self._buffer) < size:
+            try:
+                chunk = self._socket.recv(max(_CHUNK, min(size - len(self._buffer), 1 << 22)))
+            except TimeoutError as error:
+                raise self._lost(f"nothing came for {self._socket.gettimeout():.0f} s, not even a heartbeat") from error
+            except (OSError, ValueError) as error:
+                raise self._lost(str(error)) from error
+            if not chunk:
+                raise self._lost("the source closed the connection")
+            self._buffer += chunk
+        if self._socket.gettimeout() == _FIRST_EVENT_TIMEOUT:
+            self._socket.settimeout(self._timeout)
+
+    def _lost(self, text: str) -> ServerError:
+        if self._closed:
+            text = "the stream was closed"
+        return ServerError(f"{self.login.name} ({self.login.address}): replication stream lost: {text}", _LOST)
+
+    def _refused(self, packet: bytes) -> ServerError:
+        errno = int.from_bytes(packet[1:3], "little")
+        message = packet[3:]
+        if message[:1] == b"#":
+            message = message[6:]
+        text = message.decode("utf-8", "replace")
+        if errno == _BINLOG_ERROR and "GTID" in text:
+            return PositionLost(
+                f"{self.login.name} ({self.login.address}) cannot continue after {self.position.text}: {text} "
+                f"(errno {errno})",
+                errno,
+                "the stream cannot go on from here, so the tables must be copied again: set the move to state absent, "
+                "apply, set it back and apply; keep binlogs longer than a stream may stand still "
+                "(binlog_expire_logs_seconds)",
+            )
+        return ServerError(f"{self.login.name} ({self.login.address}): {text} (errno {errno})", errno)
