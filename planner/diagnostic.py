@@ -120,9 +120,9 @@ class Report:
                     mark.line,
                     mark.col,
                     code,
-                    _hide_values(message),
-                    _SECRET_IN_URL.sub("***", hint),
-                    shown[mark.line - 1] if mark.line <= len(shown) else "",
+                    _printable(_hide_values(message)),
+                    _printable(_SECRET_IN_URL.sub("***", hint)),
+                    _printable(shown[mark.line - 1]) if mark.line <= len(shown) else "",
                 )
                 for mark, code, message, hint in set(self._found)
             )
@@ -143,6 +143,11 @@ class Report:
                 if last > first:
                     lines[number - 1] = f"{line[:first]}***{line[last:]}"
         return [_hide_values(line) for line in lines] if self.parsed else _hide_suspects(lines)
+
+
+def _printable(text: str) -> str:
+    """`text` with nothing in it that a terminal or a log would obey."""
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _merged(spans: list[tuple[Mark, Mark]]) -> list[tuple[Mark, Mark]]:

@@ -109,6 +109,15 @@ def test_the_example_environments_differ_in_every_port_and_in_nothing_a_plan_see
     assert one.data_dir == PLANS.parent.resolve() / "data" / "commerce"
 
 
+@pytest.mark.parametrize("path", [*inventories(), *plans()], ids=lambda path: path.stem)
+def test_every_example_names_its_schema_for_editors(path: Path) -> None:
+    prefix = "# yaml-language-server: $schema="
+    line = path.read_text().splitlines()[0]
+    assert line.startswith(prefix)
+    named = json.loads((path.parent / line.removeprefix(prefix)).read_text())
+    assert named == schemas.load("inventory" if path in inventories() else "plan")
+
+
 def test_a_move_without_options_has_the_defaults() -> None:
     assert load(f"moves:\n{MOVE}}}").moves == (Move("m", "commerce", "customer", ("customer",)),)
 

@@ -37,10 +37,12 @@ def outcome(text: str) -> str:
     for diagnostic in found.diagnostics:
         assert 1 <= diagnostic.line <= lines + 1
         assert diagnostic.col >= 1
+        shown = diagnostic.text + diagnostic.hint + diagnostic.source_line.replace("\t", "")
+        assert shown.isprintable()
     return found.render()
 
 
-@given(st.text(st.sampled_from("ab01: -[]{}\"'#&*!|>%@`,?\n\t~<=.$_"), max_size=60))
+@given(st.text(st.sampled_from("ab01: -[]{}\"'#&*!|>%@`,?\n\t~<=.$_\\\x1b\u202e"), max_size=60))
 def test_any_text_is_loaded_or_refused_the_same_way_every_time(text: str) -> None:
     assert outcome(text) == outcome(text)
 
