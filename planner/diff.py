@@ -43,7 +43,6 @@ from planner.steps.switch_writes import SwitchWrites
 from planner.steps.vdiff import VDiff
 from planner.steps.wait_running import WaitRunning
 
-
 _FATE = {
     SourceTables.DROP: "dropped",
     SourceTables.RENAME: "renamed to _<table>_old",
