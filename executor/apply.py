@@ -6,7 +6,7 @@ The same code runs for real and for a dry run: the backend and the journal it is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,10 @@ from executor.interrupts import Interrupts
 from executor.journal import Journal, RunState, StepState
 from executor.lock import LockLost
 from executor.progress import StepProgress
+from planner.checks import is_verification
 from planner.cluster import Cluster
 from planner.step import Action, Refusal, Step
+from planner.steps.vdiff import VDiff
 
 SETTLE_SECONDS = 5.0
 """How long the cluster may take to show what a step has done, before that counts as a failure."""
@@ -94,10 +96,7 @@ class Applied:
 
 
 class Application:
-    """One run of a plan's steps.
-
-    `is_verification` tells which refusals mean that source and target differ (exit 7) rather than a plain refusal.
-    """
+    """One run of a plan's steps."""
 
     def __init__(
         self,
@@ -108,7 +107,6 @@ class Application:
         sinks: Sequence[Sink],
         *,
         fail_fast: bool = False,
-        is_verification: Callable[[Refusal], bool] = lambda _: False,
     ) -> None:
         self._backend = backend
         self._journal = journal
@@ -116,7 +114,6 @@ class Application:
         self._interrupts = interrupts
         self._sinks = tuple(sinks)
         self._fail_fast = fail_fast
-        self._is_verification = is_verification
         self._cluster: Cluster | None = None
         self._done: list[Step] = []
         self._already: list[Step] = []
@@ -223,6 +220,11 @@ class Application:
             cluster = self._backend.observe()
             if step.done(cluster):
                 return cluster
+            if step.kind == VDiff.kind:
+                raise VerificationMismatch(
+                    f"{step.id} found that source and target differ",
+                    f"movetables vdiff show {step.subject} tells where",
+                )
             if time.monotonic() > deadline:
                 raise MovetablesError(
                     f"{step.id} ran without an error, but the cluster does not show its effect",
@@ -242,10 +244,11 @@ class Application:
             hint=error.hint,
         )
 
-    def _refusal(self, step: Step, refusals: tuple[Refusal, ...]) -> MovetablesError:
+    @staticmethod
+    def _refusal(step: Step, refusals: tuple[Refusal, ...]) -> MovetablesError:
         found = "; ".join(f"{r.code}: {r.found}; expected {r.expected}" for r in refusals)
         hint = " ".join(dict.fromkeys(refusal.hint for refusal in refusals if refusal.hint))
-        kind = VerificationMismatch if any(self._is_verification(refusal) for refusal in refusals) else Refused
+        kind = VerificationMismatch if any(is_verification(refusal) for refusal in refusals) else Refused
         return kind(f"{step.id} is refused: {found}", hint)
 
     def _emit(self, event_type: EventType, message: str, step: Step | None, **data: object) -> None:

@@ -81,3 +81,15 @@ class EventFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._stream.flush()
+
+
+def version_event(plan: str, cluster: str, fingerprint: str, dry_run: bool) -> Event:
+    """The first event of every file."""
+    data = {
+        "format_version": FORMAT_VERSION,
+        "plan": plan,
+        "cluster": cluster,
+        "fingerprint": fingerprint,
+        "dry_run": dry_run,
+    }
+    return Event(EventType.VERSION, f"movetables events {FORMAT_VERSION}", data=data)

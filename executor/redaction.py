@@ -6,7 +6,7 @@ error message, a traceback.
 
 from __future__ import annotations
 
-SHORTEST = 4  # replacing shorter texts would make messages unreadable and hide nothing worth hiding
+SHORTEST = 6  # replacing shorter texts would garble messages and hide nothing worth hiding
 
 _secrets: set[str] = set()
 
