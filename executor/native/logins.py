@@ -60,7 +60,7 @@ class Logins:
     def server(self, record: TabletRecord) -> Login:
         """The server of a tablet that the topology knows, at the address where it was registered."""
         if record.managed:
-            return Login(record.alias, record.host, record.port, MANAGED_USER, self.managed_password())
+            return self._managed(record.alias, record.port)
         known = self.tablet(record.alias)
         return Login(record.alias, record.host, record.port, known.user, known.password)
 
@@ -70,7 +70,7 @@ class Logins:
 
     def _login(self, name: str, server: ServerAddress) -> Login:
         if server.managed:
-            return Login(name, server.host, server.port, MANAGED_USER, self.managed_password())
+            return self._managed(name, server.port)
         if server.credentials is None:
             raise MovetablesError(
                 f"the inventory {self.inventory.file} names no user for {name}",
@@ -78,6 +78,10 @@ class Logins:
             )
         password = self._password(name, server.credentials)
         return Login(name, server.host, server.port, server.credentials.user, password)
+
+    def _managed(self, name: str, port: int) -> Login:
+        # They listen on this address only, whatever word for this machine the inventory uses.
+        return Login(name, "127.0.0.1", port, MANAGED_USER, self.managed_password())
 
     def managed_password(self) -> str:
         """The password of our user on the servers that we start; "" before the first start."""

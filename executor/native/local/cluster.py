@@ -133,7 +133,7 @@ class LocalCluster:
         with file_lock(self.data_dir / "lock" / server.name):
             if known and server.pid() is None and not server.initialised:
                 raise MovetablesError(
-                    f"the data folder {server.directory} of {server.name}, which was in use before, is gone",
+                    f"{server.name} has no data folder {server.directory}: it was deleted, or never made",
                     f"put it back, or start over: movetables local reset -i {self.inventory.file}",
                 )
             try:
@@ -154,9 +154,11 @@ class LocalCluster:
         folders = sorted(path.parent for path in self.data_dir.glob("*/data"))
         return tuple(LocalServer(folder.name, folder, 0, 0, "") for folder in folders)
 
-    def stop_all(self, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Stops all servers that run here: tablets together, the topology last."""
-        running = [server for server in self.servers() if server.pid() is not None]
+    def stop_all(
+        self, progress: Callable[[str], None] = lambda _: None, only: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """Stops all servers that run here, or `only` those of some names: tablets together, the topology last."""
+        running = [server for server in self.servers() if only(server.name) and server.pid() is not None]
         tablets = [server for server in running if server.name != TOPOLOGY]
         for server in running:
             progress(f"stopping {server.name}")

@@ -115,7 +115,8 @@ def make_template(directory: Path) -> Path:
     if result.returncode != 0:
         shutil.rmtree(scratch, ignore_errors=True)
         raise MovetablesError(
-            f"mariadb-install-db failed: {(result.stderr or result.stdout).strip()[-500:]}", "df -h ."
+            f"mariadb-install-db could not fill {directory}: {_first_error(result.stderr + result.stdout)}",
+            f"is the disk full? df -h {directory.parent}",
         )
     (scratch / COMPLETE).touch()
     shutil.rmtree(directory, ignore_errors=True)
@@ -217,7 +218,7 @@ def _copy_template(template: Path, data: Path) -> None:
     )
     if result.returncode != 0:
         shutil.rmtree(data, ignore_errors=True)
-        raise MovetablesError(f"{data} could not be made: {result.stderr.strip()}", "df -h shows the free space")
+        raise MovetablesError(f"{data} could not be made: {result.stderr.strip()}", f"df -h {data.parent}")
     (data / COMPLETE).unlink()
 
 
@@ -277,7 +278,10 @@ def _bootstrap(server: LocalServer, options: tuple[str, ...]) -> None:
         check=False,
     )
     if result.returncode != 0:
-        raise MovetablesError(f"{server.name} could not be set up: {result.stderr.strip()[-500:]}", "df -h .")
+        raise MovetablesError(
+            f"{server.name} could not be set up: {_first_error(result.stderr)}",
+            f"is the disk full? df -h {server.directory.parent}",
+        )
 
 
 def _spawn(server: LocalServer, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
@@ -289,6 +293,11 @@ def _spawn(server: LocalServer, options: tuple[str, ...]) -> subprocess.Popen[by
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C at the terminal is for the command, not for the servers it started
     )
+
+
+def _first_error(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return next((line for line in lines if "[ERROR]" in line), lines[-1] if lines else "it said nothing")
 
 
 def _last_error(server: LocalServer) -> str:
