@@ -124,7 +124,7 @@ class _Builder:
 
     def _refuse_features(self, event: yaml.Event, mark: Mark, secret: bool) -> None:
         anchor = getattr(event, "anchor", None)
-        if secret and _is_unquoted(event):
+        if secret and _is_inline(event):
             self._report.hide(mark, Mark(mark.line, LINE_END))
         if isinstance(event, yaml.AliasEvent):
             message = "aliases are not allowed" if secret else f"alias {shown('*' + str(anchor))} is not allowed"
@@ -161,12 +161,11 @@ class _Builder:
             child = next(events)
             child_secret = _is_secret(key, child, secret)
             child_node = self._node(child, events, child_secret, depth + 1)
-            if start.flow_style and child_secret and _is_unquoted(child):
-                # It ends at the first comma: what follows may be the rest of it, so it is neither read nor shown.
+            if start.flow_style and child_secret and _is_inline(child):
+                # A comma or a quote in it ends it: what follows may be the rest of it, and is neither read nor shown.
                 bad = torn = True
-                self._report.add(
-                    key_mark, "inline-secret", f"{shown(key)} must not hold the secret itself", _REFERENCES
-                )
+                wrong = "is not the name of an environment variable" if secret else "must not hold the secret itself"
+                self._report.add(key_mark, "inline-secret", f"{shown(key)} {wrong}", _REFERENCES)
             elif _is_merge_key(event):
                 bad = True
             elif key is not None and key in entries:
@@ -201,9 +200,8 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, mark: Mark, secret: bool, is_key: bool = False) -> ScalarNode:
         if secret:
-            end = to_mark(event.end_mark)
             # What looks like a comment after it may be the rest of it.
-            self._report.hide(mark, Mark(end.line, LINE_END) if event.implicit[0] and event.value else end)
+            self._report.hide(mark, Mark(to_mark(event.end_mark).line, LINE_END) if event.value else mark)
         text = event.value
         if event.tag is not None:
             return ScalarNode(mark, text, bad=True)
@@ -239,9 +237,9 @@ def _is_decorated(event: yaml.Event) -> bool:
     return getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None
 
 
-def _is_unquoted(event: yaml.Event) -> bool:
-    plain = isinstance(event, yaml.ScalarEvent) and event.style is None and event.value != ""
-    return plain or _is_decorated(event)
+def _is_inline(event: yaml.Event) -> bool:
+    written = isinstance(event, yaml.SequenceStartEvent) or (isinstance(event, yaml.ScalarEvent) and event.value != "")
+    return written or _is_decorated(event)
 
 
 def _is_secret(key: str | None, child: yaml.Event, inherited: bool) -> bool:
