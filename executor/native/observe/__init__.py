@@ -1,0 +1,1 @@
+"""Live servers -> planner.cluster.Cluster. Read-only."""

@@ -1,0 +1,127 @@
+"""Puts together what the topology and every server of the inventory say."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from executor.errors import MovetablesError
+from executor.native.access import Access
+from executor.native.local.cluster import LocalCluster
+from executor.native.observe.server import observe_server
+from executor.native.observe.tables import observe_tables
+from executor.native.observe.workflows import observe_workflows
+from executor.native.servers import Connection, Login, connect
+from executor.native.topology import TopologyState
+from planner.cluster import Cluster, Keyspace, Server, Table, Tablet, TabletType, Workflow
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 30.0
+PARALLEL = 8
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one server told. `tables` and `workflows` only of the server that stands for its keyspace."""
+
+    tablet: Tablet
+    tables: tuple[Table, ...] = ()
+    workflows: tuple[Workflow, ...] = ()
+
+
+def observe_cluster(access: Access) -> Cluster:
+    """The cluster as it is now.
+
+    Raises ServerError when the topology cannot be read; a tablet's server that does not answer is a fact
+    (`Server.error`). A keyspace's tables are read from its PRIMARY; before it is registered, from the tablet that the
+    inventory declares PRIMARY.
+    """
+    state = access.topology.read()
+    tablets = _tablets(access, state)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        found = list(pool.map(lambda tablet: _observe_tablet(access, state, tablets, tablet), tablets))
+    keyspaces = _keyspaces(access, state)
+    tables = {item.tablet.keyspace: item.tables for item in found if item.tables}
+    return Cluster(
+        name=access.inventory.name,
+        keyspaces=tuple(replace(keyspace, tables=tables.get(keyspace.name, ())) for keyspace in keyspaces),
+        tablets=tuple(item.tablet for item in found),
+        workflows=tuple(sorted((w for item in found for w in item.workflows), key=lambda w: (w.target, w.name))),
+        routing_rules=state.routing_rules,
+        mirror_rules=state.mirror_rules,
+        completed=tuple(sorted(state.completed)),
+        switching=state.switching,
+    )
+
+
+def _tablets(access: Access, state: TopologyState) -> list[Tablet]:
+    tablets = {
+        tablet.alias: Tablet(
+            tablet.alias,
+            tablet.keyspace,
+            tablet.type,
+            tablet.server.host,
+            tablet.server.port,
+            managed=tablet.server.managed,
+        )
+        for tablet in access.inventory.tablets
+    }
+    for record in state.tablets:
+        tablets[record.alias] = Tablet(
+            record.alias,
+            record.keyspace,
+            record.type,
+            record.host,
+            record.port,
+            managed=record.managed,
+            registered=True,
+            primary_term_start=record.primary_term_start,
+        )
+    return [tablets[alias] for alias in sorted(tablets)]
+
+
+def _keyspaces(access: Access, state: TopologyState) -> list[Keyspace]:
+    keyspaces = {k.name: Keyspace(k.name, k.database) for k in access.inventory.keyspaces}
+    for record in state.keyspaces:
+        keyspaces[record.name] = Keyspace(
+            record.name, record.database, registered=True, denied_tables=record.denied_tables
+        )
+    return [keyspaces[name] for name in sorted(keyspaces)]
+
+
+def _stands_for_keyspace(tablet: Tablet, tablets: list[Tablet]) -> bool:
+    others = [t for t in tablets if t.keyspace == tablet.keyspace and t.type is TabletType.PRIMARY]
+    registered = [t for t in others if t.registered]
+    return tablet in (registered or others)[:1]
+
+
+def _observe_tablet(access: Access, state: TopologyState, tablets: list[Tablet], tablet: Tablet) -> _Found:
+    address = f"{tablet.host}:{tablet.port}"
+    try:
+        connection = connect(_login(access, state, tablet), connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS)
+    except MovetablesError as error:
+        return _Found(replace(tablet, server=Server(address=address, error=error.message)))
+    with connection:
+        try:
+            return _read_tablet(access, state, tablets, tablet, connection)
+        except MovetablesError as error:
+            return _Found(replace(tablet, server=Server(address=address, error=error.message)))
+
+
+def _read_tablet(
+    access: Access, state: TopologyState, tablets: list[Tablet], tablet: Tablet, connection: Connection
+) -> _Found:
+    database = next((k.database for k in _keyspaces(access, state) if k.name == tablet.keyspace), tablet.keyspace)
+    data_dir = LocalCluster(access.inventory).server_for(tablet.alias).directory if tablet.managed else None
+    server = observe_server(connection, database, data_dir)
+    seen = replace(tablet, running=True, server=server)
+    if not _stands_for_keyspace(tablet, tablets):
+        return _Found(seen)
+    tables = observe_tables(connection, database)
+    workflows = observe_workflows(connection, tablet.keyspace, tablet.alias, state) if tablet.registered else ()
+    return _Found(seen, tables, workflows)
+
+
+def _login(access: Access, state: TopologyState, tablet: Tablet) -> Login:
+    record = state.tablet(tablet.alias)
+    return access.logins.server(record) if record is not None else access.logins.tablet(tablet.alias)

@@ -1,0 +1,53 @@
+"""The tables of a keyspace as its primary holds them, with everything the planner asks about them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from executor.native.cutover.fence import is_fenced, standing
+from executor.native.servers import Connection, ServerError, quote
+from executor.native.stream.layout import describe_tables
+from planner.cluster import ForeignKey, Table
+
+ER_NO_SUCH_TABLE = 1146
+
+
+def observe_tables(connection: Connection, database: str) -> tuple[Table, ...]:
+    """The base tables of `database`, by name. Raises ServerError."""
+    fences = standing(connection, database)
+    keys = _foreign_keys(connection, database)
+    return tuple(
+        replace(
+            table,
+            foreign_keys=tuple(sorted(keys.get(table.name, ()))),
+            empty=_is_empty(connection, database, table.name),
+            fenced=is_fenced(fences.get(table.name)),
+        )
+        for table in describe_tables(connection, database)
+    )
+
+
+def _is_empty(connection: Connection, database: str, table: str) -> bool:
+    try:
+        return connection.value(f"SELECT 1 FROM {quote(database)}.{quote(table)} LIMIT 1") is None
+    except ServerError as error:
+        if error.errno == ER_NO_SUCH_TABLE:
+            return True  # dropped between two statements
+        raise
+
+
+def _foreign_keys(connection: Connection, database: str) -> dict[str, list[ForeignKey]]:
+    rows = connection.query(
+        "SELECT table_name AS tbl, constraint_name AS name, column_name AS col, referenced_table_schema AS db, "
+        "referenced_table_name AS ref FROM information_schema.key_column_usage "
+        "WHERE table_schema=%s AND referenced_table_name IS NOT NULL "
+        "ORDER BY table_name, constraint_name, ordinal_position",
+        [database],
+    )
+    keys: dict[str, dict[str, ForeignKey]] = {}
+    for row in rows:
+        found = keys.setdefault(row["tbl"], {})
+        known = found.get(row["name"])
+        columns = (*known.columns, row["col"]) if known else (row["col"],)
+        found[row["name"]] = ForeignKey(row["name"], columns, row["db"], row["ref"])
+    return {table: list(found.values()) for table, found in keys.items()}

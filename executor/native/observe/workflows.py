@@ -1,0 +1,68 @@
+"""The workflows whose streams live on one primary."""
+
+from __future__ import annotations
+
+import time
+
+from executor.native import sidecar
+from executor.native.servers import Connection
+from executor.native.topology import TopologyState
+from executor.native.vdiff.summary import latest
+from planner.cluster import StreamState, TableCopy, Workflow
+
+CAUGHT_UP_SECONDS = 2.0
+"""A stream that was known to be caught up this recently has no lag worth the name: heartbeats come twice a second."""
+
+
+def observe_workflows(connection: Connection, keyspace: str, tablet: str, state: TopologyState) -> tuple[Workflow, ...]:
+    """The workflows of `keyspace`, whose primary `tablet` is behind `connection`. Raises ServerError."""
+    if not sidecar.exists(connection):
+        return ()
+    return tuple(_workflow(connection, record, tablet, state) for record in sidecar.streams(connection, keyspace))
+
+
+def _workflow(connection: Connection, record: sidecar.StreamRecord, tablet: str, state: TopologyState) -> Workflow:
+    rows = connection.query(
+        f"SELECT table_name, rows_copied, rows_total, done, started_at, updated_at FROM {sidecar.SCHEMA}.copy_state "
+        "WHERE vrepl_id=%s ORDER BY table_name",
+        [record.id],
+    )
+    copying = [row for row in rows if row["started_at"] and not row["done"]]
+    copied = sum(row["rows_copied"] for row in rows)
+    seconds = sum(max(0.0, row["updated_at"] - row["started_at"]) for row in rows if row["started_at"])
+    cutover = state.cutover(record.keyspace, record.workflow)
+    return Workflow(
+        name=record.workflow,
+        source=record.source_keyspace,
+        target=record.keyspace,
+        tables=tuple(sorted(record.tables)),
+        state=record.state,
+        message=record.message,
+        frozen=record.frozen,
+        position=record.pos,
+        lag=lag_of(record, time.time()),
+        copies=tuple(
+            TableCopy(row["table_name"], row["rows_copied"], max(row["rows_total"], row["rows_copied"]),
+                      bool(row["done"]))
+            for row in rows
+        ),
+        rate=copied / seconds if copying and seconds > 0 else None,
+        vdiff=latest(connection, record.keyspace, record.workflow),
+        cutover="" if cutover is None else cutover.phase,
+        tablet=tablet,
+    )  # fmt: skip
+
+
+def lag_of(record: sidecar.StreamRecord, now: float) -> float | None:
+    """Seconds that the stream is behind its source; None while it does not run or has not begun.
+
+    Never 0 while behind: it is counted from the last moment at which the stream is known to have had everything (the
+    source's heartbeat, or a commit with nothing more to read), or from the source's time of the last commit applied.
+    """
+    if record.state not in (StreamState.RUNNING, StreamState.COPYING):
+        return None
+    known = max(record.time_heartbeat, record.transaction_timestamp)
+    if known == 0:
+        return None
+    behind = max(0.0, now - known)
+    return 0.0 if behind < CAUGHT_UP_SECONDS else behind
