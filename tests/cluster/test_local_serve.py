@@ -382,14 +382,15 @@ def test_a_disk_that_fills_up_while_a_server_is_made_leaves_nothing_of_it(
     from executor.native.local import mariadbd
 
     monkeypatch.setattr(mariadbd, "NEEDED_BYTES", 0)  # as when somebody else fills it meanwhile
-    for size in (1, 10, 60):
+    for size in (1, 10, 70):
         inventory = replace(make_inventory(f"test{size}"), data_dir=small_disk(size) / "data")
-        with pytest.raises(MovetablesError, match=r"disk|space|No space|Disk") as caught:
-            up.up(inventory, quiet, program=PROGRAM)
+        local = LocalCluster(inventory)
+        with pytest.raises(MovetablesError, match=r"(?i)disk|space|error 28") as caught:
+            local.start_tablet(PRIMARY)
         assert "df -h" in caught.value.hint
-        assert not (inventory.data_dir / "topology").exists()
-        assert list(inventory.data_dir.glob("template.*")) == []
-        assert servers_running(inventory) == []
+        assert local.server_for(PRIMARY).pid() is None
+        assert not local.server_for(PRIMARY).directory.exists()
+        assert list(local.data_dir.glob("template.*")) == []
 
 
 def test_up_without_a_serve_command_says_what_serve_said(inventory: Inventory) -> None:

@@ -152,9 +152,12 @@ def _start_serve(cluster: LocalCluster, program: Sequence[str]) -> None:
             start_new_session=True,  # outlives the terminal
         )
     _STARTED.append(daemon)
-    wait_until(
-        lambda: read_pid_file(pid_file(cluster)) or daemon.poll() is not None, 10, f"serve (pid {daemon.pid}) to start"
-    )
+    try:
+        wait_until(lambda: read_pid_file(pid_file(cluster)) or daemon.poll() is not None, 20, "serve to start")
+    except BaseException:
+        daemon.kill()  # no file names it, so nobody else could stop it
+        daemon.wait()
+        raise
 
 
 def _wait_until_ready(cluster: LocalCluster, timeout: float) -> None:
