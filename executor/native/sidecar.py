@@ -195,8 +195,8 @@ def delete_stream(connection: Connection, keyspace: str, workflow: str) -> None:
     record = stream(connection, keyspace, workflow)
     with connection.transaction():
         connection.execute(
-            f"DELETE t FROM {SCHEMA}.vdiff_table t JOIN {SCHEMA}.vdiff v ON t.vdiff_id=v.id "
-            "WHERE v.keyspace=%s AND v.workflow=%s",
+            f"DELETE FROM {SCHEMA}.vdiff_table WHERE vdiff_id IN "
+            f"(SELECT id FROM {SCHEMA}.vdiff WHERE keyspace=%s AND workflow=%s)",
             [keyspace, workflow],
         )
         connection.execute(f"DELETE FROM {SCHEMA}.vdiff WHERE keyspace=%s AND workflow=%s", [keyspace, workflow])

@@ -1,0 +1,238 @@
+"""Decides whether rows that were seen to differ really do, while both sides change.
+
+A row counts as different only if the target shows it after its stream has applied everything up to a marker that was
+committed on the source after the source row was read, and the source row has not changed between its reading and
+that. Equal before and after is not enough: a row that goes back and forth between two values would be a false alarm.
+So the source row is read in a snapshot, and afterwards a locking read, released at once, asks InnoDB whether any
+transaction has touched it since (`innodb_snapshot_isolation`, MariaDB 10.6.18, 10.11.8 and later). A row that keeps
+changing is finally read under a shared lock of its own, held only until the stream has passed the marker, which
+blocks those who write that one row for some milliseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from executor.errors import MovetablesError, TimedOut
+from executor.native import sidecar
+from executor.native.binlog.positions import parse
+from executor.native.servers import ServerError
+from executor.native.stream.layout import TableLayout
+from executor.native.vdiff.digest import Connect, KeyValues, RowDigest, rows_of
+from planner.cluster import Column, StreamState
+
+BATCH = 500
+OPTIMISTIC_TRIES = 4
+LOCKED_TRIES = 10
+LOCKED_SECONDS = 2.0
+"""How long writers of one row may be held up at most."""
+POLL_SECONDS = 0.005
+
+CHANGED_ERRNOS = frozenset({1020, 1205, 1213})
+"""Record changed since the snapshot, lock wait (NOWAIT: locked by a writer), deadlock."""
+ER_UNKNOWN_SYSTEM_VARIABLE = 1193
+
+CheckInterrupt = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one key: the row of each side, None where there is none; equal ones do not differ."""
+
+    identity: str
+    source: RowDigest | None
+    target: RowDigest | None
+
+    @property
+    def same(self) -> bool:
+        """True when both sides hold the same bytes, or no row."""
+        return (self.source and self.source.md5) == (self.target and self.target.md5)
+
+
+class NotRunning(MovetablesError):
+    """The stream does not run, so the target cannot be waited for."""
+
+
+def require_running(record: sidecar.StreamRecord | None, keyspace: str, workflow: str) -> sidecar.StreamRecord:
+    """`record` if its stream is Running and not frozen. Raises NotRunning with what to type next."""
+    name = f"{keyspace}.{workflow}"
+    if record is None:
+        raise NotRunning(f"there is no workflow {name}", "movetables workflow list shows those that there are")
+    if record.frozen:
+        raise NotRunning(
+            f"workflow {name} is frozen: its writes were switched away, so its target is no longer kept equal",
+            f"compare along the reverse workflow, {record.source_keyspace}.{workflow}_reverse",
+        )
+    if record.state is StreamState.COPYING:
+        raise NotRunning(
+            f"workflow {name} is still copying; a VDiff needs it to be Running",
+            "wait until the copy is done: movetables status",
+        )
+    if record.state is not StreamState.RUNNING:
+        why = f": {record.message}" if record.message else ""
+        raise NotRunning(
+            f"workflow {name} is {record.state.value}, a VDiff needs it to be Running{why}",
+            "start the workflow, then resume the VDiff",
+        )
+    return record
+
+
+class Confirmer:
+    """Gives verdicts on keys of any table of one workflow. Not for use by two threads.
+
+    `wait` (seconds) is how long the stream may stand still before waiting for it is given up.
+    """
+
+    def __init__(
+        self, source: Connect, target: Connect, keyspace: str, workflow: str, wait: float, check: CheckInterrupt
+    ) -> None:
+        self._source, self._target = source(), target()
+        self._marking = source()
+        self._keyspace, self._workflow = keyspace, workflow
+        self._wait = wait
+        self._check = check
+        self._versions = self._ask_for_versions()
+
+    def close(self) -> None:
+        """Closes its connections."""
+        for connection in (self._source, self._target, self._marking):
+            connection.close()
+
+    def verdicts(
+        self,
+        source: TableLayout,
+        target: TableLayout,
+        keys: dict[str, KeyValues],
+        samples: Sequence[Column] = (),
+    ) -> list[Verdict]:
+        """One verdict for each of `keys` (identity to key as literals), with `samples` columns of rows that differ.
+
+        Raises NotRunning when the stream stops, TimedOut when it stands still or a row keeps changing.
+        """
+        names = list(keys)
+        verdicts: list[Verdict] = []
+        for start in range(0, len(names), BATCH):
+            batch = {name: keys[name] for name in names[start : start + BATCH]}
+            verdicts += self._settle(source, target, batch, samples, 1)
+        return verdicts
+
+    def _settle(
+        self,
+        source: TableLayout,
+        target: TableLayout,
+        keys: dict[str, KeyValues],
+        samples: Sequence[Column],
+        attempt: int,
+    ) -> list[Verdict]:
+        self._check()
+        verdicts, exact = self._look(source, target, keys, samples)
+        open_ones = {} if exact else {v.identity: keys[v.identity] for v in verdicts if not v.same}
+        settled = [verdict for verdict in verdicts if verdict.identity not in open_ones]
+        if not open_ones:
+            return settled
+        if not self._versions or (len(open_ones) == 1 and attempt >= OPTIMISTIC_TRIES):
+            return settled + [self._locked(source, target, name, key, samples) for name, key in open_ones.items()]
+        names = list(open_ones)
+        # One busy row spoils its whole batch: halve it, so that the others are settled soon.
+        middle = (len(names) + 1) // 2
+        for half in (names[:middle], names[middle:]):
+            if half:
+                part = {name: open_ones[name] for name in half}
+                settled += self._settle(source, target, part, samples, attempt + (len(names) == 1))
+        return settled
+
+    def _look(
+        self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[Column]
+    ) -> tuple[list[Verdict], bool]:
+        """Verdicts, and whether no source row that differs has changed meanwhile."""
+        wanted = list(keys.values())
+        self._source.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        try:
+            before = rows_of(self._source, source, wanted, sample=samples)
+            self._wait_for_marker(self._wait)
+            after = rows_of(self._target, target, wanted, sample=samples)
+            verdicts = [Verdict(name, before.get(name), after.get(name)) for name in keys]
+            differing = [keys[verdict.identity] for verdict in verdicts if not verdict.same]
+            return verdicts, not differing or self._unchanged(source, differing)
+        finally:
+            self._release()
+
+    def _unchanged(self, layout: TableLayout, keys: Sequence[KeyValues]) -> bool:
+        if not self._versions:
+            return False
+        try:
+            rows_of(self._source, layout, keys, "LOCK IN SHARE MODE NOWAIT")
+        except ServerError as error:
+            if error.errno in CHANGED_ERRNOS:
+                return False
+            raise
+        return True
+
+    def _locked(
+        self, source: TableLayout, target: TableLayout, name: str, key: KeyValues, samples: Sequence[Column]
+    ) -> Verdict:
+        for _ in range(LOCKED_TRIES):
+            self._check()
+            self._source.execute("START TRANSACTION")
+            try:
+                before = rows_of(self._source, source, [key], "LOCK IN SHARE MODE", samples)
+                self._wait_for_marker(min(LOCKED_SECONDS, self._wait), whole=True)
+                after = rows_of(self._target, target, [key], sample=samples)
+                return Verdict(name, before.get(name), after.get(name))
+            except TimedOut:
+                pass
+            except ServerError as error:
+                if not error.transient:
+                    raise
+            finally:
+                self._release()
+            self._wait_for_marker(self._wait)
+        raise TimedOut(
+            f"row ({', '.join(key)}) of {source.name} keeps changing, and the stream is never less than "
+            f"{LOCKED_SECONDS:g} s behind: whether the row differs cannot be told",
+            "let the stream catch up, or write less; then resume the VDiff",
+        )
+
+    def _release(self) -> None:
+        if self._source.open:
+            self._source.execute("ROLLBACK")
+
+    def _wait_for_marker(self, seconds: float, whole: bool = False) -> None:
+        """Waits until the stream has applied a new marker.
+
+        Gives up with TimedOut when the stream stood still for `seconds`; with `whole`, when it took longer than that.
+        """
+        sidecar.write_marker(self._marking, self._keyspace, self._workflow, "vdiff")
+        wanted = parse(self._marking.position())
+        seen, deadline = "", time.monotonic() + seconds
+        while True:
+            record = require_running(
+                sidecar.stream(self._target, self._keyspace, self._workflow), self._keyspace, self._workflow
+            )
+            if record.pos != seen:
+                if parse(record.pos).contains(wanted):
+                    return
+                seen = record.pos
+                if not whole:
+                    deadline = time.monotonic() + seconds
+            if time.monotonic() > deadline:
+                raise TimedOut(
+                    f"the stream of {self._keyspace}.{self._workflow} did not get from {record.pos or 'its start'} to "
+                    f"{wanted} within {seconds:g} s, so what differs cannot be told from what is late",
+                    "check that movetables serve runs and that the target keeps up; then resume the VDiff",
+                )
+            self._check()
+            time.sleep(POLL_SECONDS)
+
+    def _ask_for_versions(self) -> bool:
+        self._source.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        self._source.execute("SET SESSION innodb_lock_wait_timeout=1")
+        try:
+            self._source.execute("SET SESSION innodb_snapshot_isolation=ON")
+        except ServerError as error:
+            if error.errno != ER_UNKNOWN_SYSTEM_VARIABLE:
+                raise
+            return False
+        return True

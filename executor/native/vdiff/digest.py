@@ -1,0 +1,169 @@
+"""Reads one side of a comparison: the digest of a range of keys, or its rows one by one.
+
+The digest is the MD5 of the exact text of all rows of the range, in key order, computed inside the server. Two servers
+that order the rows differently (another collation of the key) get different digests of equal rows: that costs a closer
+look, and hides nothing.
+
+Measured with 500,000 rows of 8 columns, two MariaDB 10.11 on 2 cores: MD5 of the grouped text 350,000 rows/s; XOR of
+half an MD5 per row 267,000; XOR of both halves 236,000; SUM and XOR of both halves 156,000; XOR of CRC32, which cannot
+see two values that changed places, 418,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from executor.errors import MovetablesError
+from executor.native.servers import Connection, quote
+from executor.native.stream.layout import TableLayout, literal_expression
+from planner.cluster import Column
+
+Connect = Callable[[], Connection]
+KeyValues = tuple[str, ...]
+
+_TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+_BINARY = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+
+
+@dataclass(frozen=True)
+class Digest:
+    """All rows of a range: how many, and the MD5 of their text; "" when the text was too long for the server."""
+
+    count: int
+    md5: str
+
+    @property
+    def whole(self) -> bool:
+        """False when the digest does not cover every row; it is then equal to nothing."""
+        return self.count == 0 or bool(self.md5)
+
+    def same(self, other: Digest) -> bool:
+        """True when both ranges hold the same rows, byte by byte."""
+        return self.whole and self == other
+
+
+@dataclass(frozen=True)
+class RowDigest:
+    """One row: its `key` as literals and the MD5 of its text. `sample` is its columns as text, when asked for."""
+
+    key: KeyValues
+    md5: str
+    sample: tuple[str | None, ...] = ()
+
+
+def _condition(layout: TableLayout, condition: str) -> str:
+    return f"FROM {layout.qualified} FORCE INDEX ({quote(layout.key_name)}) WHERE {condition}"
+
+
+def prepare(connection: Connection) -> Connection:
+    """`connection`, able to digest as much text at once as the server allows."""
+    connection.execute("SET SESSION group_concat_max_len=@@max_allowed_packet")
+    return connection
+
+
+def digest(connection: Connection, layout: TableLayout, after: KeyValues | None, upto: KeyValues | None) -> Digest:
+    """The digest of the rows above `after` and not above `upto`. `connection` went through `prepare`."""
+    # A range scan of the primary key delivers its order by itself; a secondary key may lose to a scan of the table.
+    order = "" if layout.key_name == "PRIMARY" else f" ORDER BY {layout.key_order}"
+    row = connection.one(
+        f"SELECT COUNT(*) AS n, MD5(GROUP_CONCAT({layout.tuple_expression}{order} SEPARATOR '')) AS h "
+        + _condition(layout, layout.inside(after, upto))
+    )
+    # A text that was cut at group_concat_max_len still has an MD5; only the warning tells.
+    cut = connection.raw._result.warning_count  # type: ignore[attr-defined]
+    if row is None:
+        raise MovetablesError(f"{connection.login.name} did not answer a count of {layout.qualified}")
+    return Digest(int(row["n"]), "" if cut or row["h"] is None else str(row["h"]))
+
+
+def boundary(
+    connection: Connection, layout: TableLayout, after: KeyValues | None, upto: KeyValues | None, rows: int
+) -> KeyValues | None:
+    """The key of row number `rows` of the range; None when the range has fewer."""
+    row = connection.one(
+        f"SELECT {layout.key_expressions} {_condition(layout, layout.inside(after, upto))} "
+        f"ORDER BY {layout.key_order} LIMIT 1 OFFSET {rows - 1}"
+    )
+    return None if row is None else tuple(str(value) for value in row.values())
+
+
+def range_rows(
+    connection: Connection, layout: TableLayout, after: KeyValues | None, upto: KeyValues | None
+) -> dict[str, RowDigest]:
+    """Every row of a small range, by its key's identity."""
+    return _rows(connection, layout, layout.inside(after, upto), "", ())
+
+
+def rows_of(
+    connection: Connection,
+    layout: TableLayout,
+    keys: Sequence[KeyValues],
+    suffix: str = "",
+    sample: Sequence[Column] = (),
+) -> dict[str, RowDigest]:
+    """The rows with one of `keys`, by the key's identity. `suffix` is SQL such as ``FOR UPDATE``."""
+    return _rows(connection, layout, layout.matching(keys), suffix, sample) if keys else {}
+
+
+def _rows(
+    connection: Connection, layout: TableLayout, condition: str, suffix: str, sample: Sequence[Column]
+) -> dict[str, RowDigest]:
+    shown = "".join(f", {text_expression(column)} AS s{i}" for i, column in enumerate(sample))
+    rows = connection.query(
+        f"SELECT {identity_expression(layout)} AS id, MD5({layout.tuple_expression}) AS h, {layout.key_expressions}"
+        f"{shown} {_condition(layout, condition)} {suffix}"
+    )
+    width = len(layout.key)
+    found: dict[str, RowDigest] = {}
+    for row in rows:
+        identity, md5, *rest = row.values()
+        key = tuple(str(value) for value in rest[:width])
+        if md5 is None:
+            raise MovetablesError(
+                f"a row of {layout.name} is larger as text than max_allowed_packet of {connection.login.name} allows "
+                f"(key {', '.join(key)})",
+                "SET GLOBAL max_allowed_packet=1073741824 on source and target",
+            )
+        if str(identity) in found:
+            raise MovetablesError(
+                f"two rows of {layout.name} have keys that are taken for equal: ({', '.join(key)}) and "
+                f"({', '.join(found[str(identity)].key)})",
+                "please report this, with the collations of the key's columns",
+            )
+        found[str(identity)] = RowDigest(key, str(md5), tuple(None if v is None else str(v) for v in rest[width:]))
+    return found
+
+
+def identity_expression(layout: TableLayout) -> str:
+    """An SQL expression with the same text for keys that the server takes for equal.
+
+    So that a key whose bytes differ (``a`` and ``A``, -0.0 and 0.0) is one row that differs and not two.
+    """
+    return f"CONCAT_WS(',',{','.join(_identity(column) for column in layout.key)})"
+
+
+def _identity(column: Column) -> str:
+    name = quote(column.name)
+    if column.data_type in _TEXT:
+        collation = column.collation or ""
+        pads = "nopad" not in collation and "_0900_" not in collation
+        text = f"RTRIM({name})" if pads else name
+        return f"HEX({text})" if collation.endswith("_bin") else f"HEX(WEIGHT_STRING({text}))"
+    if column.data_type in ("float", "double"):
+        return f"CONCAT({name}+0e0+0e0)"  # -0.0 + 0.0 is 0.0
+    return literal_expression(column)
+
+
+def text_expression(column: Column) -> str:
+    """An SQL expression of a column's value as text that people can read, exact, NULL for NULL."""
+    name = quote(column.name)
+    if column.data_type in _TEXT:
+        return f"CONVERT({name} USING utf8mb4)"
+    if column.data_type in _BINARY:
+        return f"CONCAT('0x',HEX({name}))"
+    if column.data_type in ("float", "double"):
+        return f"CONCAT({name}+0e0)"
+    if column.data_type == "bit":
+        return f"CONCAT(CAST({name} AS UNSIGNED))"
+    return f"CONCAT({name})"

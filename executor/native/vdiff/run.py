@@ -1,0 +1,315 @@
+"""Runs a VDiff from start to end, or on from where an earlier process left off."""
+
+from __future__ import annotations
+
+import time
+import uuid as uuids
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from executor import crashpoints
+from executor.backend import Progress
+from executor.errors import Interrupted, MovetablesError, Refused
+from executor.native import sidecar
+from executor.native.servers import Connection, Login, ServerError, connect, quote
+from executor.native.stream.layout import TableLayout, describe_tables, layout_of
+from executor.native.vdiff import records
+from executor.native.vdiff.compare import CHUNK_BYTES, MAX_ROWS, MIN_ROWS, Readers, TableComparison
+from executor.native.vdiff.confirm import Confirmer, require_running
+from executor.native.vdiff.options import VDiffOptions
+from executor.native.vdiff.report import COMPLETED, ERROR, PENDING, STARTED, STOPPED, TableReport, VDiffReport
+from planner.cluster import Table
+
+SAVE_SECONDS = 1.0
+RESUMABLE_SECONDS = 3600.0
+"""An unfinished VDiff that was touched longer ago is not continued by itself: what it compared may be out of date."""
+
+
+def run_vdiff(
+    source: Login,
+    target: Login,
+    keyspace: str,
+    workflow: str,
+    *,
+    tables: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    options: VDiffOptions | None = None,
+    uuid: str | None = None,
+) -> VDiffReport:
+    """Compares `tables` (None: all) of the workflow of `keyspace`, and returns what was found.
+
+    `source` and `target` are the primaries of both keyspaces. The VDiff `uuid` is continued if it is there, with the
+    tables and options it was created with, and created if not. Without `uuid`, an unfinished one of the last hour with
+    the same tables and options, that nobody runs, is continued.
+
+    Returns a report in state completed, or stopped when someone stopped it meanwhile; differences are no error here.
+    Raises Refused when a table is not fit to be compared, LockHeld when another process runs this VDiff,
+    NotRunning or TimedOut when a difference cannot be told from what is late, Interrupted, ServerError.
+    The reason is recorded, and all that was compared counts when the VDiff is resumed.
+    """
+    with connect(target) as connection:
+        require_fit(connection, keyspace, workflow)
+        record = _record(connection, keyspace, workflow, tables, options, uuid)
+        with records.exclusive(connection, record.uuid):
+            return _Run(source, target, connection, record, progress).run()
+
+
+def require_fit(connection: Connection, keyspace: str, workflow: str) -> sidecar.StreamRecord:
+    """The stream of the workflow, if it can be compared along. Raises NotRunning."""
+    found = sidecar.stream(connection, keyspace, workflow) if sidecar.exists(connection) else None
+    return require_running(found, keyspace, workflow)
+
+
+def _record(
+    connection: Connection,
+    keyspace: str,
+    workflow: str,
+    tables: Sequence[str] | None,
+    options: VDiffOptions | None,
+    uuid: str | None,
+) -> records.VDiffRecord:
+    """The record to run: the one of `uuid`, an unfinished one, or a new one."""
+    stream = require_fit(connection, keyspace, workflow)
+    if uuid is not None and (found := records.find(connection, keyspace, workflow, uuid)) is not None:
+        if found.state == COMPLETED:
+            raise Refused(
+                f"VDiff {uuid} of {keyspace}.{workflow} is completed",
+                f"movetables vdiff create {keyspace}.{workflow} compares again",
+            )
+        return found
+    unknown = sorted(set(tables or ()) - set(stream.tables))
+    if unknown:
+        raise Refused(
+            f"workflow {keyspace}.{workflow} does not move {', '.join(unknown)}",
+            f"its tables are {', '.join(stream.tables)}",
+        )
+    names = sorted(tables or stream.tables)
+    options = options or VDiffOptions()
+    if uuid is None and (unfinished := _unfinished(connection, keyspace, workflow, names, options)) is not None:
+        return unfinished
+    if options.update_table_stats:
+        for name in names:
+            connection.query(f"ANALYZE TABLE {quote(stream.db_name)}.{quote(name)}")
+    rows = {table.name: table.rows for table in describe_tables(connection, stream.db_name, names)}
+    return records.create(
+        connection,
+        keyspace,
+        workflow,
+        uuid or str(uuids.uuid4()),
+        {name: rows.get(name, 0) for name in names},
+        options,
+    )
+
+
+def _unfinished(
+    connection: Connection, keyspace: str, workflow: str, names: Sequence[str], options: VDiffOptions
+) -> records.VDiffRecord | None:
+    for record in records.newest_first(connection, keyspace, workflow)[:1]:
+        report = records.report(connection, record)
+        touched = max((table.updated_at for table in report.tables), default=0.0)
+        if (
+            record.state in (PENDING, STARTED)
+            and record.options == options
+            and sorted(table.table for table in report.tables) == list(names)
+            and time.time() - touched < RESUMABLE_SECONDS
+            and not records.is_running(connection, record.uuid)
+        ):
+            return record
+    return None
+
+
+@dataclass(frozen=True)
+class _Pair:
+    source: TableLayout
+    target: TableLayout
+    chunk_rows: int
+
+
+class _Stopped(Exception):
+    """Somebody stopped or deleted the VDiff."""
+
+
+class _Run:
+    def __init__(
+        self,
+        source: Login,
+        target: Login,
+        connection: Connection,
+        record: records.VDiffRecord,
+        progress: Progress | None,
+    ) -> None:
+        self._source, self._target = source, target
+        self._connection = connection
+        self._record = record
+        self._progress = progress
+        self._saved = 0.0
+        self._began = time.monotonic()
+        self._before = 0
+
+    def run(self) -> VDiffReport:
+        identity = self._record.id
+        records.start(self._connection, identity)
+        try:
+            self._compare()
+        except _Stopped:
+            return self._report(STOPPED)
+        except Interrupted:
+            records.set_state(self._connection, identity, PENDING)
+            raise
+        except MovetablesError as error:
+            self._fail(error)
+            raise
+        records.complete(self._connection, identity)
+        return self._report(COMPLETED)
+
+    def _report(self, state: str) -> VDiffReport:
+        record = records.find(self._connection, self._record.keyspace, self._record.workflow, self._record.uuid)
+        return records.report(self._connection, record or replace(self._record, state=state))
+
+    def _fail(self, error: MovetablesError) -> None:
+        try:
+            with connect(self._target) as connection:  # the other one may be what broke
+                records.fail(connection, self._record.id, str(error))
+        except ServerError:
+            return  # the record stays started, and nobody holds its lock: it can be resumed like that
+
+    def _check(self) -> None:
+        if self._progress is not None:
+            self._progress.check_interrupt()
+
+    def _compare(self) -> None:
+        record = self._record
+        stream = require_fit(self._connection, record.keyspace, record.workflow)
+        report = records.report(self._connection, record)
+        last_keys = records.last_keys(self._connection, record)
+        pairs = self._pairs(stream, [table.table for table in report.tables])
+        self._before = report.rows_compared
+
+        def source() -> Connection:
+            return connect(self._source)
+
+        def target() -> Connection:
+            return connect(self._target)
+
+        confirmer = Confirmer(
+            source,
+            target,
+            record.keyspace,
+            record.workflow,
+            record.options.filtered_replication_wait_time,
+            self._check,
+        )
+        readers = Readers(source, target)
+        try:
+            done = [table for table in report.tables if table.state == COMPLETED]
+            for table in report.tables:
+                if table.state == COMPLETED:
+                    continue
+                pair = pairs[table.table]
+                comparison = TableComparison(
+                    readers,
+                    confirmer,
+                    pair.source,
+                    pair.target,
+                    record.options,
+                    replace(table, state=STARTED),
+                    last_keys[table.table],
+                    pair.chunk_rows,
+                )
+                self._compare_table(comparison, done, report.tables)
+                done.append(comparison.report)
+        finally:
+            readers.close()
+            confirmer.close()
+
+    def _compare_table(
+        self, comparison: TableComparison, done: Sequence[TableReport], tables: Sequence[TableReport]
+    ) -> None:
+        ended = ERROR
+        try:
+            for _ in comparison.chunks():
+                self._tell(comparison.report, done, tables)
+                if time.monotonic() - self._saved >= SAVE_SECONDS:
+                    self._save(comparison)
+                    crashpoints.reached("vdiff.saved")
+                    self._heed_stop()
+                self._check()
+            ended = COMPLETED
+        except _Stopped:
+            ended = STOPPED
+            raise
+        except Interrupted:
+            ended = PENDING
+            raise
+        finally:
+            comparison.report = replace(comparison.report, state=ended)
+            if self._connection.open:
+                self._save(comparison)
+            crashpoints.reached("vdiff.table")
+
+    def _save(self, comparison: TableComparison) -> None:
+        records.save_table(self._connection, self._record.id, comparison.report, comparison.last_key)
+        self._saved = time.monotonic()
+
+    def _heed_stop(self) -> None:
+        if records.state(self._connection, self._record.id) != STARTED:
+            raise _Stopped
+
+    def _tell(self, report: TableReport, done: Sequence[TableReport], tables: Sequence[TableReport]) -> None:
+        if self._progress is None:
+            return
+        total = max(sum(table.table_rows for table in tables), 1)
+        compared = report.rows_compared + sum(table.rows_compared for table in done)
+        rate = (compared - self._before) / max(time.monotonic() - self._began, 0.001)
+        eta = (total - compared) / rate if rate > 0 and compared < total else None
+        self._progress.update(f"comparing {report.table}", done=compared, total=total, rate=rate, eta=eta)
+
+    def _pairs(self, stream: sidecar.StreamRecord, names: Sequence[str]) -> dict[str, _Pair]:
+        """The layouts of every table on both sides. Raises Refused when they cannot be compared."""
+        with connect(self._source) as source:
+            if not sidecar.exists(source):
+                sidecar.ensure(source)
+            there = {table.name: table for table in describe_tables(source, stream.source_db_name, names)}
+            sizes = {
+                row["name"]: int(row["size"] or 0)
+                for row in source.query(
+                    "SELECT table_name AS name, avg_row_length AS size FROM information_schema.tables "
+                    "WHERE table_schema=%s",
+                    [stream.source_db_name],
+                )
+            }
+        here = {table.name: table for table in describe_tables(self._connection, stream.db_name, names)}
+        pairs = {}
+        for name in names:
+            for side, database, found in (
+                ("source", stream.source_db_name, there),
+                ("target", stream.db_name, here),
+            ):
+                if name not in found:
+                    raise Refused(
+                        f"table {name} is not in database {database} of the {side}", "SHOW TABLES there tells what is"
+                    )
+            layout = layout_of(stream.source_db_name, there[name])
+            rows = max(MIN_ROWS, min(MAX_ROWS, CHUNK_BYTES // (2 * sizes.get(name, 0) + 16)))
+            pairs[name] = _Pair(layout, _target_layout(layout, stream.db_name, here[name]), rows)
+        return pairs
+
+
+def _target_layout(source: TableLayout, database: str, table: Table) -> TableLayout:
+    """How the columns of `source` are read on the target. Raises Refused when one, or the key, is not there."""
+    columns = {column.name: column for column in table.columns}
+    missing = [column.name for column in (*source.columns, *source.key) if column.name not in columns]
+    if missing:
+        raise Refused(
+            f"table {table.name} of the target has no column {', '.join(sorted(set(missing)))}, which the source has",
+            "compare SHOW CREATE TABLE of both sides",
+        )
+    names = tuple(column.name for column in source.key)
+    key = next((key for key in table.keys if key.columns == names and key.unique and not key.prefix), None)
+    if key is None:
+        raise Refused(
+            f"table {table.name} of the target has no unique key ({', '.join(names)}), which the source has",
+            "compare SHOW CREATE TABLE of both sides",
+        )
+    # Its values are rendered by the source's types, so that equal text means equal values of the source's type.
+    return replace(source, database=database, key_name=key.name)
