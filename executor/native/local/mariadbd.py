@@ -106,6 +106,7 @@ def make_template(directory: Path) -> Path:
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--innodb-log-file-size=16M",
+            f"--tmpdir={scratch.parent}",
             *_as_root(),
         ],
         capture_output=True,
@@ -242,6 +243,8 @@ def _arguments(server: LocalServer, options: tuple[str, ...]) -> list[str]:
         if len(str(server.directory)) < 90
         else "--socket=mariadbd.sock",
         f"--pid-file={server.pid_file}",
+        # A starting server deletes all #sql* files of its tmpdir, also those that another server on /tmp is using.
+        f"--tmpdir={server.directory}",
         f"--log-error={server.error_log}",
         f"--port={server.port}",
         "--bind-address=127.0.0.1",
