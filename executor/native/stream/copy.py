@@ -7,6 +7,7 @@ marker, and every change after the marker is replayed over it.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -181,7 +182,7 @@ class Copier:
             f"({layout.column_list}) VALUES "
         ).encode() + tuples
         _, info, warned = target.info(statement)
-        if warned or not (count == 1 or info.startswith(f"Records: {count} ")):
+        if warned or not (count == 1 or _records(info) == count):
             raise MovetablesError(
                 f"the target did not take {count} rows of {layout.name} as they are: {info or 'no information'}, "
                 f"{warned} warnings",
@@ -215,3 +216,9 @@ class Copier:
         for connection in getattr(self._local, "pair", None) or ():
             connection.close()
         self._local.pair = None
+
+
+def _records(info: str) -> int | None:
+    """The number of rows in the server's text after a multi-row statement, ``Records: 5  Duplicates: 0 ...``."""
+    match = re.search(r"Records: (\d+)", info)
+    return int(match[1]) if match else None
