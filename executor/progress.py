@@ -185,7 +185,7 @@ class BarProgress:
         line = step_line(event) if event.type is not EventType.STEP_START else ""
         if line:
             style = "red" if event.type is EventType.STEP_FAILED else None
-            self._console.print(redact(line), style=style, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(redact(line), style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         self._progress.start()

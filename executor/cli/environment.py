@@ -63,13 +63,18 @@ def open_plan(path: Path, inventory: Inventory, variables: Mapping[str, str]) ->
         raise _bad(error) from error
 
 
-@contextmanager
-def opened(inventory: Inventory) -> Iterator[Backend]:
-    """The backend of an inventory, closed afterwards. What cannot be reached is explained."""
+def backend_of(inventory: Inventory) -> Backend:
+    """The backend that an inventory asks for. Connects to nothing yet."""
     # Commands that talk to no cluster (validate, steps, --help) do not wait for the whole engine to load.
     from executor.native.native import NativeBackend
 
-    backend: Backend = NativeBackend(inventory)
+    return NativeBackend(inventory)
+
+
+@contextmanager
+def opened(inventory: Inventory) -> Iterator[Backend]:
+    """The backend of an inventory, closed afterwards. What cannot be reached is explained."""
+    backend = backend_of(inventory)
     try:
         yield backend
     except Unreachable as error:
