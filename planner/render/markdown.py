@@ -82,7 +82,7 @@ def _attention(plan: Plan) -> list[str]:
         f"- **Refused, {r.code}**, {_code(r.step)}: {r.found}; expected {r.expected}. **Do:** {r.hint}"
         for r in plan.refusals
     ]
-    lines += [f"- **No way back** from {_code(s.id)}: {s.summary} ({s.reason})" for s in plan.steps if s.irreversible]
+    lines += [f"- **No way back** from {_code(s.id)}: {s.reason}" for s in plan.steps if s.irreversible]
     lines += [f"- **Drift**, left alone: {entry}" for entry in plan.drift]
     return ["#### Needs attention", "\n".join(lines)] if lines else []
 

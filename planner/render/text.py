@@ -30,7 +30,7 @@ def render(plan: Plan, *, paint: Paint = plain, show_unchanged: bool = False) ->
     lines += _refusals(plan, paint)
     if show_unchanged:
         lines += _section("Unchanged:", plan.unchanged, paint)
-    elif plan.unchanged and lines:
+    elif plan.unchanged and (plan.steps or plan.refusals):
         lines += [paint("dim", f"{len(plan.unchanged)} unchanged, not shown."), ""]
     return "\n".join((*lines, last_line(plan))) + "\n"
 
@@ -79,7 +79,8 @@ def _traffic(plan: Plan, paint: Paint) -> list[str]:
     added = sum(not change.before for change in plan.routing)
     removed = sum(not change.after for change in plan.routing)
     changes = len(plan.routing) - added - removed
-    lines.append(f"  routing rules: {added} added, {changes} changed, {removed} removed")
+    if plan.routing:
+        lines.append(f"  routing rules: {added} added, {changes} changed, {removed} removed")
     return [*lines, ""]
 
 
@@ -89,7 +90,7 @@ def _irreversible(plan: Plan, paint: Paint) -> list[str]:
         return []
     lines: list[str] = []
     for step in steps:
-        lines += [f"  {paint('irreversible', f'{IRREVERSIBLE} {step.id}')}", f"      {step.summary}"]
+        lines += [f"  {paint('irreversible', f'{IRREVERSIBLE} {step.id}')}", f"      {step.reason}"]
     return [paint("heading", "No way back from:"), *lines, ""]
 
 
