@@ -1,0 +1,232 @@
+"""Runs one statement on the tablet it is routed to: holds it during a switch, retries it where that is safe.
+
+What is retried, and never more:
+- a statement that met the fence, when nothing else of its transaction was done: after the topology changed;
+- a statement on a routed table that the server does not know: once, after the snapshot was refreshed;
+- a read outside a transaction whose connection broke before any byte of the answer: once.
+A write whose connection broke is not retried: whether it happened is unknown (error 2013).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from executor.native.flavor import FENCE_ERRNO, FENCE_MESSAGE
+from executor.native.gateway.backend import Answer, Backend
+from executor.native.gateway.connections import Connections
+from executor.native.gateway.errors import (
+    CR_SERVER_LOST,
+    ER_DEADLOCK,
+    ER_LOCK_WAIT,
+    ER_NO_SUCH_TABLE,
+    ER_RECORD_CHANGED,
+    BackendLost,
+    ClientGone,
+    GatewayError,
+    with_target,
+)
+from executor.native.gateway.packets import ErrorPacket, frame
+from executor.native.gateway.prepared import Prepared, Refused
+from executor.native.gateway.routing import Route, Target
+from executor.native.gateway.snapshot import Snapshot, Snapshots
+from executor.native.gateway.statement import Statement
+from executor.native.gateway.stream import PacketStream
+from planner.cluster import SHARD, TabletType
+
+HOLD_WINDOW = 30.0
+"""How long a statement waits for a switch to end, in seconds."""
+_FENCE = FENCE_MESSAGE.encode()
+
+
+@dataclass(slots=True)
+class Query:
+    """COM_QUERY. `payload` includes the command byte."""
+
+    statement: Statement
+    shape: bytes
+    payload: bytes
+    literals: list[bytes]
+
+    @property
+    def text(self) -> bytes:
+        """The client's own text."""
+        return self.payload[1:]
+
+    def packet(self, route: Route) -> bytes:
+        """The query, rewritten when the route says so."""
+        parts = route.parts
+        if parts is None:
+            return frame(self.payload)
+        out = [b"\x03", parts[0]]
+        for literal, part in zip(self.literals, parts[1:], strict=True):
+            out += (literal, part)
+        return frame(b"".join(out))
+
+
+@dataclass(slots=True)
+class Execution:
+    """COM_STMT_EXECUTE. `payload` includes the command byte."""
+
+    prepared: Prepared
+    payload: bytes
+
+    @property
+    def statement(self) -> Statement:
+        """The prepared statement."""
+        return self.prepared.statement
+
+    @property
+    def shape(self) -> bytes:
+        """Its shape."""
+        return self.prepared.shape
+
+    @property
+    def text(self) -> bytes:
+        """The client's own text."""
+        return self.prepared.text
+
+
+Request = Query | Execution
+
+
+class StatementRunner:
+    """Runs requests for one session. `sink` takes the answer's bytes, `client` is for flow control."""
+
+    def __init__(self, connections: Connections, snapshots: Snapshots, user: str, hold_window: float) -> None:
+        self._connections = connections
+        self._snapshots = snapshots
+        self._user = user
+        self._hold_window = hold_window
+        self._sent = False
+
+    async def run(
+        self, request: Request, target: Target, client: PacketStream | None, sink: Callable[[bytes], None]
+    ) -> Answer:
+        """Runs `request` for a session at `target`.
+
+        The Answer holds the error when there is one, which is still to be sent. Raises GatewayError, and ClientGone
+        when the connection to the tablet broke in the middle of an answer.
+        """
+        deadline = 0.0
+        refreshed = reconnected = False
+        connections, snapshots = self._connections, self._snapshots
+        transaction = connections.transaction
+        while True:
+            snapshot = snapshots.current
+            route = snapshot.routes(target).get(request.shape)
+            if route is None:
+                route = snapshot.route(request.statement, target, request.shape)
+            if snapshot.switching and self._must_wait(route, snapshot):
+                deadline = deadline or time.monotonic() + self._hold_window
+                await self._wait(snapshot, deadline, route)
+                continue
+            self._sent = False
+            try:
+                answer, backend = await self._send(request, route, target, client, sink)
+            except BackendLost:
+                if self._sent_bytes_to_client:
+                    raise ClientGone from None
+                if connections.in_transaction:
+                    await connections.rollback_all()
+                    raise GatewayError(
+                        CR_SERVER_LOST, f"Lost connection to {_place(route, target)}; the transaction was rolled back"
+                    ) from None
+                may_retry = not self._sent or request.statement.reads
+                if may_retry and not reconnected:
+                    reconnected = True
+                    connections.forget_moved()
+                    continue
+                raise GatewayError(
+                    CR_SERVER_LOST, f"Lost connection to {_place(route, target)} during query; its outcome is unknown"
+                ) from None
+            error = answer.error
+            if error is None:
+                if backend.status & 1 or transaction.begin is not None:
+                    transaction.statements += 1
+                    transaction.touched |= route.names
+                return answer
+            if error.errno == FENCE_ERRNO and _FENCE in error.message:
+                if transaction.statements:
+                    await connections.rollback_all()
+                    return Answer(error=_deadlock(route))
+                await connections.leave(backend)
+                deadline = deadline or time.monotonic() + self._hold_window
+                if time.monotonic() >= deadline:
+                    return answer
+                await snapshots.refresh()
+                if snapshots.current is snapshot:
+                    await snapshots.wait_for_change(snapshot, deadline - time.monotonic())
+                continue
+            if error.errno == ER_NO_SUCH_TABLE:
+                if not refreshed:
+                    refreshed = True
+                    await snapshots.refresh()
+                    if snapshots.current is not snapshot:
+                        continue
+                return Answer(error=with_target(error, _place(route, target), self._user, request.text))
+            if error.errno in (ER_DEADLOCK, ER_RECORD_CHANGED):  # the server rolled the whole transaction back
+                await connections.rollback_all()
+            return answer
+
+    async def _send(
+        self, request: Request, route: Route, target: Target, client: PacketStream | None, sink: Callable[[bytes], None]
+    ) -> tuple[Answer, Backend]:
+        connections = self._connections
+        self._relayed = False
+        if route.key is not None:
+            backend = await connections.ready(route.key)
+        else:
+            backend = await connections.any_ready(target.keyspace, target.type)
+        try:
+            if isinstance(request, Query):
+                packet = request.packet(route)
+            else:
+                packet = await request.prepared.execute_request(request.payload, backend, route)
+        except Refused as error:
+            return Answer(error=error.packet()), backend
+        self._sent = True
+
+        def relay(data: bytes) -> None:
+            self._relayed = True
+            sink(data)
+
+        answer = await backend.run(packet, client, relay)
+        return answer, backend
+
+    @property
+    def _sent_bytes_to_client(self) -> bool:
+        return self._relayed
+
+    def _must_wait(self, route: Route, snapshot: Snapshot) -> bool:
+        statement = route.statement
+        if not (statement.writes or statement.locking) or snapshot.switching.isdisjoint(route.names):
+            return False
+        # A transaction that already uses one of the tables must end before the switch can lock them.
+        return snapshot.switching.isdisjoint(self._connections.transaction.touched)
+
+    async def _wait(self, snapshot: Snapshot, deadline: float, route: Route) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise GatewayError(
+                ER_LOCK_WAIT,
+                "Lock wait timeout exceeded: current keyspace is being switched: "
+                f"{', '.join(sorted(route.names & snapshot.switching))}; try restarting transaction",
+            )
+        await self._snapshots.wait_for_change(snapshot, left)
+
+
+def _place(route: Route, target: Target) -> str:
+    keyspace, tablet_type = route.key or (target.keyspace, TabletType.PRIMARY)
+    return f"{keyspace}.{SHARD}.{tablet_type.lower()}"
+
+
+def _deadlock(route: Route) -> ErrorPacket:
+    return ErrorPacket(
+        ER_DEADLOCK,
+        "40001",
+        b"Deadlock found when trying to get lock; try restarting transaction (writes to "
+        + ", ".join(sorted(route.names)).encode()
+        + b" were switched to another keyspace meanwhile)",
+    )
