@@ -80,7 +80,8 @@ class BinlogClient:
         connection.execute("SET @slave_connect_state = %s", (self.position.text,))
         connection.execute("SET @slave_gtid_strict_mode = 1")
         connection.execute("SET @slave_gtid_ignore_duplicates = 0")
-        connection.execute("SET net_write_timeout = 3600")  # the consumer may be busy with a large transaction
+        # A new stream of the same server id waits for this one, if it is stuck, for as long as that.
+        connection.execute("SET net_write_timeout = 120")
         raw = connection.raw
         command = struct.pack("<IHI", 4, 0, server_id)
         raw._execute_command(COMMAND.COM_BINLOG_DUMP, command)  # type: ignore[attr-defined]
