@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -148,6 +149,22 @@ def test_servers_that_are_killed_are_started_again(inventory: Inventory) -> None
     with connect(Logins(inventory).tablet(REPLICA)) as replica:
         assert replica.value("SELECT MASTER_GTID_WAIT(%s, 15)", [position]) == 0
         assert [row["id"] for row in replica.query("SELECT id FROM vt_commerce.t ORDER BY id")] == [1, 2]
+
+
+def test_a_server_that_health_started_outlives_health(inventory: Inventory) -> None:
+    start(inventory)
+    topology = rows(inventory)["topology"].pid
+    assert topology is not None
+    os.kill(topology, signal.SIGKILL)
+    wait_until(lambda: rows(inventory)["topology"].state == "running", 15, "the topology")
+    started = rows(inventory)["topology"].pid
+    health = rows(inventory)["health"]
+    assert started not in (None, topology)
+    assert health.pid is not None
+    os.kill(health.pid, signal.SIGKILL)
+    wait_until(lambda: rows(inventory)["health"].restarts == 1, 10, "health to be started again")
+    wait_until(lambda: rows(inventory)["health"].state == "running", 10, "health to be ready")
+    assert rows(inventory)["topology"].pid == started
 
 
 def test_stopped_replication_is_started_again(inventory: Inventory) -> None:
@@ -302,6 +319,12 @@ def test_the_lost_data_folder_of_a_known_tablet_is_not_replaced_by_an_empty_one(
         start(inventory)
     assert servers_running(inventory) == []
     away.rename(folder)
+    topology = LocalCluster(inventory).topology_server().directory
+    away = topology.rename(topology.with_name("away"))
+    with pytest.raises(MovetablesError, match="topology has no data folder"):
+        start(inventory)
+    shutil.rmtree(topology, ignore_errors=True)
+    away.rename(topology)
     start(inventory)
     wait_for_commerce(inventory)
 

@@ -59,7 +59,7 @@ class Health:
         managed = [record for record in state.tablets if record.managed]
         for record in managed:
             self._try(f"server of {record.alias}", partial(self._start_tablet, record))
-        for keyspace in state.keyspaces:
+        for keyspace in (k for k in state.keyspaces if state.primary(k.name) is None):
             self._try(f"PRIMARY of {keyspace.name}", partial(self._promote, keyspace.name))
         for record in managed:
             primary = state.primary(record.keyspace)
@@ -90,8 +90,8 @@ class Health:
 
     def _start_topology(self) -> None:
         if self._inventory.topology.managed and self._cluster.topology_server().pid() is None:
-            _log.warning("the topology server does not run; starting it")
             self._cluster.start_topology(known=True)
+            _log.warning("the topology server did not run; started it")
 
     def _start_tablet(self, record: TabletRecord) -> None:
         if self._cluster.server_for(record.alias).pid() is not None:
@@ -99,8 +99,8 @@ class Health:
         now = self._topology.read().tablet(record.alias)
         if now is None:
             return  # it was removed since, and then stopped
-        _log.warning("%s does not run; starting it", record.alias)
         self._cluster.start_tablet(record.alias, writable=now.type is TabletType.PRIMARY, known=True)
+        _log.warning("%s did not run; started it", record.alias)
 
     def _promote(self, keyspace: str) -> None:
         if self._candidate(keyspace) is None:

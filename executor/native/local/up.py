@@ -52,21 +52,22 @@ def up(inventory: Inventory, progress: Progress, *, program: Sequence[str] = PRO
     """
     cluster = LocalCluster(inventory)
     cluster.claim()
-    served = read_pid_file(pid_file(cluster)) is not None
-    ran_before = {server.name for server in cluster.servers() if server.pid() is not None}
-    if not served:
-        _require_free_gateway_port(inventory)
-    try:
-        _start_servers(cluster, progress)
-        if not served:
-            progress("starting serve")
-            _start_serve(cluster, program)
-        _wait_until_ready(cluster, timeout)
-    except BaseException:
-        if not served:
-            _stop_serve(cluster)
-        cluster.stop_all(only=lambda name: name not in ran_before)
-        raise
+    with file_lock(cluster.data_dir / "lock" / "up"):  # one up or down at a time
+        served = read_pid_file(pid_file(cluster)) is not None
+        ran_before = {server.name for server in cluster.servers() if server.pid() is not None}
+        try:
+            if not served:
+                _require_free_gateway_port(inventory)
+            _start_servers(cluster, progress)
+            if not served:
+                progress("starting serve")
+                _start_serve(cluster, program)
+            _wait_until_ready(cluster, timeout)
+        except BaseException:
+            if not served:
+                _stop_serve(cluster)
+            cluster.stop_all(only=lambda name: name not in ran_before)
+            raise
     progress(f"gateway listens on {inventory.gateway.host}:{inventory.gateway.port}")
 
 
@@ -85,7 +86,10 @@ def status(inventory: Inventory) -> list[StatusRow]:
 def down(inventory: Inventory, progress: Progress = lambda _: None) -> None:
     """Stops serve, then the tablets, then the topology; what does not run is no error. The data stays."""
     cluster = LocalCluster(inventory)
-    if cluster.owned():
+    if not cluster.owned():
+        return
+    cluster.claim()
+    with file_lock(cluster.data_dir / "lock" / "up"):
         if read_pid_file(pid_file(cluster)) is not None:
             progress("stopping serve")
         _stop_serve(cluster)
@@ -106,7 +110,8 @@ def _start_servers(cluster: LocalCluster, progress: Progress) -> None:
     if inventory.topology.managed and cluster.topology_server().pid() is None:
         progress("starting the topology server")
     if inventory.topology.managed:
-        cluster.start_topology()
+        # Tablets without the topology that knew them: an empty one would hide that something is lost.
+        cluster.start_topology(known=any(server.initialised for server in cluster.servers()))
     topology = Topology(Logins(inventory).topology())
     try:
         topology.create()
@@ -184,7 +189,6 @@ def _stop_serve(cluster: LocalCluster) -> None:
     if serve is not None:
         serve.stop(timeout=40.0)
     _STARTED[:] = [daemon for daemon in _STARTED if daemon.poll() is None]
-    cluster.run_dir.mkdir(exist_ok=True)
     with file_lock(cluster.run_dir / "serve.lock", wait=False) as free:
         if not free:
             raise MovetablesError(
