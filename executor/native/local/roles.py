@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from executor.errors import MovetablesError
 from executor.native.local.cluster import LocalCluster
@@ -32,13 +30,15 @@ def run_role(role: str, inventory: Inventory) -> None:
     def ready() -> None:
         write_pid_file(ready_file(cluster, role), os.getpid())
 
-    if role == "gateway":
-        _run_gateway(inventory, logins, ready)
-        return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if role == "health":
+    if role == "gateway":
+        from executor.native.gateway import server
+
+        listen = (inventory.gateway.host, inventory.gateway.port)
+        server.run(inventory, logins.topology(), logins.server, logins.gateway_users(), listen, ready)
+    elif role == "health":
         from executor.native.local import health
 
         health.run(inventory, stop, ready)
@@ -49,31 +49,6 @@ def run_role(role: str, inventory: Inventory) -> None:
         runner.run(logins, stop)
     else:
         raise MovetablesError(f"serve has no role {role!r}; expected one of {', '.join(ROLES)}")
-
-
-def _run_gateway(inventory: Inventory, logins: Logins, ready: Callable[[], None]) -> None:
-    from executor.native.gateway import server as gateway
-
-    async def serve() -> None:
-        task = asyncio.ensure_future(
-            gateway.serve(
-                inventory,
-                logins.topology(),
-                logins.server,
-                logins.gateway_users(),
-                (inventory.gateway.host, inventory.gateway.port),
-                ready,
-            )
-        )
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        try:
-            await task
-        except asyncio.CancelledError:
-            return
-
-    asyncio.run(serve())
 
 
 def _log_to_stderr() -> None:

@@ -15,7 +15,7 @@ from executor.errors import MovetablesError, TimedOut
 from executor.native.local.cluster import LocalCluster
 from executor.native.local.mariadbd import LocalServer
 from executor.native.local.processes import file_lock, process, read_pid_file
-from executor.native.local.serve import PROGRAM, ROLES, open_log, pid_file, ready_file, state_file
+from executor.native.local.serve import PROGRAM, ROLES, STOP_SECONDS, open_log, pid_file, ready_file, state_file
 from executor.native.logins import Logins
 from executor.native.servers import Unreachable, connect
 from executor.native.topology import Topology
@@ -187,7 +187,7 @@ def _wait_until_ready(cluster: LocalCluster, timeout: float) -> None:
 def _stop_serve(cluster: LocalCluster) -> None:
     serve = read_pid_file(pid_file(cluster))
     if serve is not None:
-        serve.stop(timeout=40.0)
+        serve.stop(timeout=STOP_SECONDS * len(ROLES))
     _STARTED[:] = [daemon for daemon in _STARTED if daemon.poll() is None]
     with file_lock(cluster.run_dir / "serve.lock", wait=False) as free:
         if not free:
