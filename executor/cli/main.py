@@ -24,6 +24,7 @@ from executor.cli.show import show
 from executor.cli.steps import steps
 from executor.cli.terminal import ColorChoice, Terminal
 from executor.cli.validate import validate
+from executor.cli.vdiff import app as vdiff
 from executor.cli.version import version
 from executor.errors import BUG, Declined, Interrupted, MovetablesError, Usage, exit_code_for
 from executor.redaction import redact
@@ -64,6 +65,7 @@ for _command in (validate, plan, apply, graph, show, routing_rules, history, ste
 app.command("serve-child", hidden=True)(serve_child)
 app.add_typer(lock, name="lock")
 app.add_typer(local, name="local")
+app.add_typer(vdiff, name="vdiff")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -76,6 +76,11 @@ def _record(
                 f"VDiff {uuid} of {keyspace}.{workflow} is completed",
                 f"movetables vdiff create {keyspace}.{workflow} compares again",
             )
+        if options is not None and options != found.options:
+            raise Refused(
+                f"VDiff {uuid} of {keyspace}.{workflow} is there already, with other options",
+                f"go on with it as it is: movetables vdiff resume {keyspace}.{workflow} {uuid}",
+            )
         return found
     unknown = sorted(set(tables or ()) - set(stream.tables))
     if unknown:
