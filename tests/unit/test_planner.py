@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 
 from planner.checks import CODES, is_verification
-from planner.cluster import Cluster, Column, CompletedMove, ForeignKey, Key, Keyspace, StreamState, TabletType
-from planner.cluster import TableCopy, VDiffSummary
+from planner.cluster import (
+    Cluster,
+    Column,
+    CompletedMove,
+    ForeignKey,
+    Key,
+    Keyspace,
+    StreamState,
+    TableCopy,
+    TabletType,
+    VDiffSummary,
+)
 from planner.document import DesiredKeyspace, Move, MoveState, SourceTables
 from planner.graph import CycleError, MissingStepError, waves
 from planner.moves import forward, live_state, reverse
@@ -19,7 +29,9 @@ from planner.routing import traffic_state, with_reads_at
 from planner.step import Step
 from planner.steps.add_keyspace import AddKeyspace
 from planner.steps.complete import Complete
+from planner.steps.promote_primary import PromotePrimary
 from planner.steps.registry import STEP_KINDS, UnknownStep, from_json, to_json
+from planner.steps.switch_reads import SwitchReads
 from planner.steps.switch_writes import SwitchWrites
 from planner.steps.vdiff import VDiff
 from tests.unit.worlds import (
@@ -121,6 +133,29 @@ def test_completing_drops_renames_or_keeps_the_source_tables(fate: SourceTables,
     assert source is not None
     assert [t.name for t in source.tables] == left
     assert end.completed == (CompletedMove(MOVE.name, "commerce", "customer", MOVE.tables, fate.value),)
+
+
+def test_completing_removes_the_rules_unless_they_are_to_be_kept() -> None:
+    assert at(MoveState.COMPLETED).routing_rules == ()
+    kept = replace(MOVE, keep_routing_rules=True)
+    end = at(MoveState.COMPLETED, kept)
+    assert end.routing_rules == at(MoveState.SWITCHED).routing_rules
+    assert plan(document(replace(kept, state=MoveState.COMPLETED)), end).steps == ()
+
+
+def test_a_frozen_workflow_without_rules_counts_as_switched_and_can_be_brought_back() -> None:
+    cluster = replace(at(MoveState.SWITCHED), routing_rules=())
+    assert live_state(cluster, MOVE) is MoveState.SWITCHED
+    assert "MT405" in codes(plan(document(MOVE), cluster))
+    made = plan(document(replace(MOVE, state=MoveState.RUNNING)), cluster)
+    assert (kinds(made), made.refusals) == (["reverse_writes", "create_workflow"], ())
+    assert len(fold(cluster, made.steps).routing_rules) == 18
+
+
+def test_absent_asks_nothing_of_tables_that_came_to_the_target_by_other_means() -> None:
+    cluster = replace(at(MoveState.COMPLETED), completed=())
+    made = plan(document(replace(MOVE, state=MoveState.ABSENT), keyspaces=NO_KEYSPACES), cluster)
+    assert (made.steps, made.refusals) == ((), ())
 
 
 def test_a_move_back_after_completion_is_an_ordinary_move() -> None:
@@ -300,6 +335,10 @@ def test_a_gate_that_verification_is_not_asked_of_passes() -> None:
     assert SwitchWrites(replace(MOVE, verify_before_switch=False)).ready(cluster) == ()
 
 
+def test_reads_are_not_switched_to_tables_that_nothing_has_compared() -> None:
+    assert [r.code for r in SwitchReads(MOVE).ready(at(MoveState.RUNNING))] == ["MT702"]
+
+
 def test_lag_refuses_when_planning_already() -> None:
     made = plan(document(MOVE), with_workflow(at(MoveState.RUNNING), lag=99.9))
     assert codes(made) == ["MT402"]
@@ -400,10 +439,10 @@ def test_a_move_out_of_a_target_waits_for_the_move_into_it() -> None:
 
 def test_a_keyspace_gets_its_declared_primary_else_its_lowest_replica() -> None:
     made = plan(document(), fresh())
-    assert [step.alias for step in made.steps if step.kind == "promote_primary"] == [SOURCE, TARGET]
+    assert [step.alias for step in made.steps if isinstance(step, PromotePrimary)] == [SOURCE, TARGET]
     declared = fresh().with_tablet(replace(fresh().tablets[1], type=TabletType.PRIMARY))
     made = plan(document(), declared)
-    promotions = [step for step in made.steps if step.kind == "promote_primary"]
+    promotions = [step for step in made.steps if isinstance(step, PromotePrimary)]
     assert [step.alias for step in promotions] == [COMMERCE_TABLETS[1], TARGET]
     half = fold(declared, [step for step in made.steps if step.kind != "promote_primary" and not step.after])
     assert "promote_primary" in kinds(plan(document(), half))
