@@ -25,7 +25,7 @@ from planner.inventory import Inventory
 
 ROLES = ("health", "streams", "gateway")
 """In the order in which they start; they stop in the opposite one, so that nobody new comes in first."""
-PROGRAM = (sys.executable, "-m", "executor.cli.main")
+PROGRAM = (sys.executable, "-m", "executor.native.local.launch")
 PIPE_VARIABLE = "MOVETABLES_SERVE_PIPE"
 FIRST_DELAY, LAST_DELAY = 0.1, 5.0
 HEALTHY_SECONDS = 10.0
