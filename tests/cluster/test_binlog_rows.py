@@ -1,0 +1,324 @@
+"""Rows of every type, taken from a real server's binlog and written again as literals, arrive byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from executor.native.binlog.events import RowsKind
+from executor.native.binlog.transactions import Commit, RowsChange, TransactionReader
+from executor.native.binlog.wire import BinlogClient
+from executor.native.local.mariadbd import LocalServer, start, stop
+from executor.native.servers import Connection, connect, quote
+
+STREAM_ID = 4_000_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Any) -> Iterator[LocalServer]:
+    server = LocalServer("source", tmp_path_factory.mktemp("binlog_rows") / "server", ports.take(), 10, "secret")
+    start(server, template)
+    try:
+        yield server
+    finally:
+        stop(server)
+
+
+@pytest.fixture(scope="module")
+def source(server: LocalServer) -> Iterator[Connection]:
+    with connect(server.login) as connection:
+        connection.execute("CREATE DATABASE d")
+        yield connection
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Reads the rows that were written to one table since a position."""
+
+    server: LocalServer
+
+    def changes(self, position: str, end: str, table: str) -> list[RowsChange]:
+        client = BinlogClient(self.server.login, position, STREAM_ID, heartbeat=5)
+        try:
+            reader = TransactionReader(client, lambda database, name: (database, name) == ("d", table))
+            result: list[RowsChange] = []
+            while True:
+                piece = reader.next()
+                if isinstance(piece, RowsChange):
+                    result.append(piece)
+                if isinstance(piece, Commit) and piece.gtid_text == end:
+                    return result
+        finally:
+            client.close()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A column type and SQL literals of its values."""
+
+    sql: str
+    values: st.SearchStrategy[str]
+    key: bool = True
+
+
+def integers(sql: str, bits: int) -> list[Kind]:
+    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+    edges = st.sampled_from([low, low + 1, -1, 0, 1, high])
+    return [
+        Kind(sql, (edges | st.integers(low, high)).map(str)),
+        Kind(
+            f"{sql} unsigned", (st.sampled_from([0, 1, 2 * high, 2 * high + 1]) | st.integers(0, 2 * high + 1)).map(str)
+        ),
+    ]
+
+
+def hexed(data: bytes) -> str:
+    return f"X'{data.hex()}'"
+
+
+def quoted(text: str) -> str:
+    return f"'{text}'"
+
+
+@st.composite
+def decimal_kinds(draw: st.DrawFn) -> Kind:
+    precision = draw(st.integers(1, 65))
+    scale = draw(st.integers(0, min(precision, 38)))
+    top = 10**precision - 1
+
+    def text(number: int) -> str:
+        digits = f"{abs(number):0{scale + 1}d}"
+        return ("-" if number < 0 else "") + (f"{digits[:-scale]}.{digits[-scale:]}" if scale else digits)
+
+    numbers = st.sampled_from([0, 1, -1, top, -top]) | st.integers(-top, top)
+    return Kind(f"decimal({precision},{scale})", numbers.map(text))
+
+
+DATES = st.sampled_from(
+    ["0000-00-00", "2024-00-10", "2024-05-00", "0000-06-01", "9999-12-31", "1000-01-01", "2024-02-30"]
+)
+DATES |= st.dates(date(1, 1, 1)).map(str)
+
+
+@st.composite
+def temporal_kinds(draw: st.DrawFn) -> Kind:
+    digits = draw(st.integers(0, 6))
+    fraction = st.integers(0, 10**digits - 1).map(lambda n: f".{n:0{digits}d}" if digits else "")
+    clock = st.times().map(lambda at: f"{at:%H:%M:%S}")
+    moments = st.integers(1, 2**31 - 1).map(
+        lambda n: f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=n):%F %T}"
+    )
+    if digits:
+        moments |= st.just("1970-01-01 00:00:00")
+    spans = st.tuples(st.sampled_from(["", "-"]), st.integers(0, 838), clock).map(
+        lambda p: f"{p[0]}{p[1]:02d}{p[2][2:]}"
+    )
+    values = {
+        "datetime": st.tuples(DATES, clock, fraction).map(lambda p: f"{p[0]} {p[1]}{p[2]}"),
+        "timestamp": st.just("0000-00-00 00:00:00") | st.tuples(moments, fraction).map("".join),
+        "time": st.sampled_from(["-838:59:59", "838:59:59", "-00:00:00"]) | st.tuples(spans, fraction).map("".join),
+    }
+    name = draw(st.sampled_from(sorted(values)))
+    return Kind(f"{name}({digits}) {'null default null' if name == 'timestamp' else ''}", values[name].map(quoted))
+
+
+@st.composite
+def string_kinds(draw: st.DrawFn) -> Kind:
+    length = draw(st.sampled_from([0, 1, 20, 63, 64, 100, 255]))
+    charset, encoding, most = draw(
+        st.sampled_from(
+            [
+                ("utf8mb4", "utf-8", 0x10FFFF),
+                ("latin1", "latin-1", 0xFF),
+                ("ucs2", "utf-16-be", 0xFFFF),
+                ("gbk", "ascii", 127),
+            ]
+        )
+    )
+    alphabet = st.characters(max_codepoint=most, exclude_categories=("Cs",)).filter(
+        lambda char: charset != "latin1" or not 0x80 <= ord(char) < 0xA0
+    )
+    special = st.sampled_from(["", " ", "a ", "A", "a", "'", "\\", "a\0", "\0", "''", '"'])
+    texts = (special | st.text(alphabet, max_size=length)).map(lambda text: hexed(text[:length].encode(encoding)))
+    name = draw(
+        st.sampled_from([f"char({length})", f"varchar({length})", "tinytext", "text", "mediumtext", "longtext"])
+    )
+    return Kind(f"{name} character set {charset}", texts, key=False)
+
+
+@st.composite
+def byte_kinds(draw: st.DrawFn) -> Kind:
+    length = draw(st.sampled_from([0, 1, 8, 16, 255]))
+    data = st.sampled_from([b"", b"\0", b"a\0", b"\0a", b"\xff", b" ", b"'\\"]) | st.binary(max_size=length)
+    name = draw(st.sampled_from([f"binary({length})", f"varbinary({length * 3})", "tinyblob", "blob", "longblob"]))
+    return Kind(name, data.map(lambda found: hexed(found[:length])), key=False)
+
+
+@st.composite
+def sets_and_bits(draw: st.DrawFn) -> Kind:
+    count = draw(st.sampled_from([1, 8, 9, 17, 33, 64]))
+    name = draw(st.sampled_from(["bit", "set", "enum"]))
+    members = ",".join(f"'v{i}'" for i in range(count if name == "set" else count * 5))
+    masks = (st.sampled_from([0, 1, (1 << count) - 1, 1 << (count - 1)]) | st.integers(0, (1 << count) - 1)).map(str)
+    if name == "bit":
+        return Kind(f"bit({count})", masks)
+    if name == "set":
+        return Kind(f"set({members})", masks)
+    return Kind(f"enum({members})", st.integers(1, count * 5).map(str))
+
+
+KINDS: st.SearchStrategy[Kind] = st.one_of(
+    st.sampled_from(
+        [
+            *integers("tinyint", 8),
+            *integers("smallint", 16),
+            *integers("mediumint", 24),
+            *integers("int", 32),
+            *integers("bigint", 64),
+            Kind("year", st.sampled_from([0, 1901, 1970, 2000, 2155]).map(str)),
+            Kind("date", DATES.map(quoted)),
+            Kind(
+                "json",
+                st.sampled_from(["{}", "null", '{"a": 1.0}', '"é"']).map(lambda text: hexed(text.encode())),
+                False,
+            ),
+        ]
+    ),
+    st.sampled_from(
+        [
+            Kind("double", st.floats(allow_nan=False, allow_infinity=False).map(lambda x: quoted(repr(x)))),
+            Kind("float", st.floats(allow_nan=False, allow_infinity=False, width=32).map(lambda x: quoted(repr(x)))),
+            Kind("float(8,3)", st.floats(-9999, 9999).map(lambda x: quoted(repr(x)))),
+            Kind("double(20,5) unsigned", st.floats(0, 1e14).map(lambda x: quoted(repr(x)))),
+        ]
+    ),
+    decimal_kinds(),
+    temporal_kinds(),
+    string_kinds(),
+    byte_kinds(),
+    sets_and_bits(),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    kinds: tuple[Kind, ...]
+    nullable: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+    key_at: int
+    compressed: bool
+
+    @property
+    def columns(self) -> list[str]:
+        names = [f"c{i}" for i in range(len(self.kinds))]
+        names.insert(self.key_at, "id")
+        return names
+
+    def ddl(self, table: str) -> str:
+        lines = [
+            f"c{i} {kind.sql} {'' if self.nullable[i] or 'null default' in kind.sql else 'not null'}"
+            for i, kind in enumerate(self.kinds)
+        ]
+        lines.insert(self.key_at, "id int not null primary key")
+        return f"CREATE OR REPLACE TABLE d.{table} ({', '.join(lines)})"
+
+    def literals(self, n: int) -> str:
+        values = list(self.rows[n])
+        values.insert(self.key_at, str(n))
+        return f"({','.join(values)})"
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    kinds = tuple(draw(st.lists(KINDS, min_size=1, max_size=9)))
+    nullable = tuple(draw(st.booleans()) for _ in kinds)
+    row = st.tuples(*(st.just("NULL") | k.values if n else k.values for k, n in zip(kinds, nullable, strict=True)))
+    rows = tuple(draw(st.lists(row, min_size=1, max_size=6)))
+    return Case(kinds, nullable, rows, draw(st.integers(0, len(kinds))), draw(st.booleans()))
+
+
+def content(connection: Connection, table: str, columns: list[str]) -> list[dict[str, object]]:
+    shown = ", ".join(f"HEX(CAST({quote(name)} AS BINARY)) AS {quote(name)}" for name in columns)
+    return connection.query(f"SELECT {shown} FROM d.{table} ORDER BY id")
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(case=cases())
+def test_every_type_arrives_byte_for_byte(server: LocalServer, source: Connection, case: Case) -> None:
+    source.execute(case.ddl("s"))
+    source.execute(case.ddl("t"))
+    source.execute("FLUSH BINARY LOGS")  # or every new stream reads through a longer file to its position
+    source.execute("SET GLOBAL log_bin_compress_min_len=10")
+    source.execute(f"SET GLOBAL log_bin_compress={int(case.compressed)}")
+    begin = source.position()
+    with connect(server.login) as writer:
+        writer.execute("SET sql_mode='ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'")
+        writer.execute(f"INSERT INTO d.s VALUES {','.join(case.literals(n) for n in range(len(case.rows)))}")
+    stream = Stream(server)
+    inserted = stream.changes(begin, source.position(), "s")
+    columns = case.columns
+    images = [image for change in inserted for (image,) in change.table.decoder(columns, ["id"])(change.rows)]
+    assert [key for key, _row in images] == [(b"%d" % n,) for n in range(len(case.rows))]
+
+    begin = source.position()
+    source.execute(b"INSERT INTO d.t VALUES " + b",".join(row for _key, row in images))
+    assert content(source, "t", columns) == content(source, "s", columns)
+    again = stream.changes(begin, source.position(), "t")
+    assert b"".join(c.rows.body for c in again) == b"".join(c.rows.body for c in inserted)
+
+    begin = source.position()
+    source.execute("UPDATE d.s SET id = id + 100")
+    updated = stream.changes(begin, source.position(), "s")
+    pairs = [pair for change in updated for pair in change.table.decoder(columns, ["id"])(change.rows)]
+    assert [before for before, _after in pairs] == images
+    assert [after[0] for _before, after in pairs] == [(b"%d" % (n + 100),) for n in range(len(case.rows))]
+    keys_only = [p for c in updated for p in c.table.decoder(columns, ["id"], before_rows=False)(c.rows)]
+    assert [(b[0], a) for b, a in keys_only] == [(b[0], a) for b, a in pairs]
+    source.execute("DELETE FROM d.t")
+    source.execute(b"REPLACE INTO d.t VALUES " + b",".join(after[1] for _before, after in pairs))
+    assert content(source, "t", columns) == content(source, "s", columns)
+
+    begin = source.position()
+    source.execute("DELETE FROM d.s")
+    deleted = stream.changes(begin, source.position(), "s")
+    assert all(change.kind is RowsKind.DELETE for change in deleted)
+    gone = [image for change in deleted for (image,) in change.table.decoder(columns, ["id"])(change.rows)]
+    assert gone == [after for _before, after in pairs]
+
+
+@settings(max_examples=25, deadline=None)
+@given(kind=KINDS.filter(lambda k: k.key and "null default" not in k.sql), data=st.data())
+def test_key_literals_find_their_row(server: LocalServer, source: Connection, kind: Kind, data: st.DataObject) -> None:
+    value = data.draw(kind.values)
+    source.execute(f"CREATE OR REPLACE TABLE d.k (a {kind.sql} NOT NULL, b VARBINARY(20) NOT NULL, PRIMARY KEY (a, b))")
+    begin = source.position()
+    with connect(server.login) as writer:
+        writer.execute("SET sql_mode='ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'")
+        writer.execute(f"INSERT INTO d.k VALUES ({value}, X'27005c20')")
+    (change,) = Stream(server).changes(begin, source.position(), "k")
+    (((key, _row),),) = change.table.decoder(["b", "a"], ["a", "b"])(change.rows)
+    assert change.table.key == ("a", "b")
+    assert source.execute(b"DELETE FROM d.k WHERE a = %b AND b = %b" % key) == 1
+
+
+def test_columns_may_be_left_out_and_reordered(server: LocalServer, source: Connection) -> None:
+    source.execute(
+        "CREATE OR REPLACE TABLE d.g (id INT PRIMARY KEY, v INT AS (id + 1) VIRTUAL, p INT AS (id + 2) STORED, "
+        't TEXT, u INT UNSIGNED INVISIBLE, `we``ird, "name" {x}` INT)'
+    )
+    begin = source.position()
+    source.execute(
+        "INSERT INTO d.g (id, t, u, `we``ird, \"name\" {x}`) VALUES (1, 'a', 4294967295, 9), (2, NULL, NULL, NULL)"
+    )
+    (change,) = Stream(server).changes(begin, source.position(), "g")
+    assert change.table.columns == ("id", "v", "p", "t", "u", 'we`ird, "name" {x}')
+    decoder = change.table.decoder(['we`ird, "name" {x}', "u", "id"], ["id"])
+    assert decoder(change.rows) == [(((b"1",), b"(9,4294967295,1)"),), (((b"2",), b"(NULL,NULL,2)"),)]
+    assert change.table.decoder(['we`ird, "name" {x}', "u", "id"], ["id"]) is decoder
