@@ -64,6 +64,7 @@ class Backend(PacketStream):
         self.prepared: dict[int, int] = {}
         self.replayed = 0
         self.begun = False
+        self.relayed = False
         self._reader: ResultReader | None = None
         self._out: PacketStream | None = None
         self._sink: Callable[[bytes], None] | None = None
@@ -100,9 +101,9 @@ class Backend(PacketStream):
         except (ValueError, IndexError):
             self.transport.abort()
             return
-        sink = self._sink
-        if sink is not None:
-            sink(data)
+        self.relayed = True
+        if self._sink is not None:
+            self._sink(data)
         if reader.expect == Expect.DONE:
             status = reader.status
             if not reader.failed:
@@ -149,6 +150,7 @@ class Backend(PacketStream):
         self._sink = sink
         self._answer = future
         self._deciding = True
+        self.relayed = False
         if client is not None:
             self._out = client
             client.on_pause = self.transport.pause_reading

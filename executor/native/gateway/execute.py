@@ -27,8 +27,9 @@ from executor.native.gateway.errors import (
     GatewayError,
     with_target,
 )
-from executor.native.gateway.packets import ErrorPacket, frame
+from executor.native.gateway.packets import MAX_PAYLOAD, ErrorPacket, frame
 from executor.native.gateway.prepared import Prepared, Refused
+from executor.native.gateway.renumber import renumbered
 from executor.native.gateway.routing import Route, Target
 from executor.native.gateway.snapshot import Snapshot, Snapshots
 from executor.native.gateway.statement import Statement
@@ -54,15 +55,15 @@ class Query:
         """The client's own text."""
         return self.payload[1:]
 
-    def packet(self, route: Route) -> bytes:
-        """The query, rewritten when the route says so."""
+    def routed(self, route: Route) -> bytes:
+        """The payload to send, rewritten when the route says so."""
         parts = route.parts
         if parts is None:
-            return frame(self.payload)
+            return self.payload
         out = [b"\x03", parts[0]]
         for literal, part in zip(self.literals, parts[1:], strict=True):
             out += (literal, part)
-        return frame(b"".join(out))
+        return b"".join(out)
 
 
 @dataclass(slots=True)
@@ -100,6 +101,7 @@ class StatementRunner:
         self._user = user
         self._hold_window = hold_window
         self._sent = False
+        self._used: Backend | None = None
 
     async def run(
         self, request: Request, target: Target, client: PacketStream | None, sink: Callable[[bytes], None]
@@ -126,7 +128,7 @@ class StatementRunner:
             try:
                 answer, backend = await self._send(request, route, target, client, sink)
             except BackendLost:
-                if self._sent_bytes_to_client:
+                if self._used is not None and self._used.relayed:
                     raise ClientGone from None
                 if connections.in_transaction:
                     await connections.rollback_all()
@@ -174,30 +176,32 @@ class StatementRunner:
         self, request: Request, route: Route, target: Target, client: PacketStream | None, sink: Callable[[bytes], None]
     ) -> tuple[Answer, Backend]:
         connections = self._connections
-        self._relayed = False
+        self._used = None
         if route.key is not None:
             backend = await connections.ready(route.key)
         else:
             backend = await connections.any_ready(target.keyspace, target.type)
         try:
             if isinstance(request, Query):
-                packet = request.packet(route)
+                payload = request.routed(route)
+                packets = frame(payload)
             else:
-                packet = await request.prepared.execute_request(request.payload, backend, route)
+                long_data, payload = await request.prepared.execute_request(request.payload, backend, route)
+                packets = long_data + frame(payload)
         except Refused as error:
             return Answer(error=error.packet()), backend
         self._sent = True
-
-        def relay(data: bytes) -> None:
-            self._relayed = True
-            sink(data)
-
-        answer = await backend.run(packet, client, relay)
+        self._used = backend
+        if len(payload) // MAX_PAYLOAD == len(request.payload) // MAX_PAYLOAD:
+            return await backend.run(packets, client, sink), backend
+        # The rewritten statement takes another number of packets, and the server numbers its answer accordingly.
+        parts: list[bytes] = []
+        answer = await backend.run(packets, None, parts.append)
+        data, _, _ = renumbered(
+            b"".join(parts), len(request.payload) // MAX_PAYLOAD + 1, more=False, deprecate_eof=backend.deprecate_eof
+        )
+        sink(data)
         return answer, backend
-
-    @property
-    def _sent_bytes_to_client(self) -> bool:
-        return self._relayed
 
     def _must_wait(self, route: Route, snapshot: Snapshot) -> bool:
         statement = route.statement

@@ -62,8 +62,8 @@ class Prepared:
         self.typed_on.discard(backend)
         return found
 
-    async def execute_request(self, payload: bytes, backend: Backend, route: Route) -> bytes:
-        """The client's COM_STMT_EXECUTE, as packets for `backend`."""
+    async def execute_request(self, payload: bytes, backend: Backend, route: Route) -> tuple[bytes, bytes]:
+        """The client's COM_STMT_EXECUTE for `backend`: packets to send before it, and its payload."""
         number = (await self.id_on(backend, route)).to_bytes(4, "little")
         bitmap_end = 10 + (self.parameters + 7) // 8
         if self.parameters:
@@ -73,7 +73,7 @@ class Prepared:
                 payload = payload[:bitmap_end] + b"\x01" + self.types + payload[bitmap_end + 1 :]
             self.typed_on.add(backend)
         long_data = b"".join(frame(bytes((COM_STMT_SEND_LONG_DATA,)) + number + part[5:]) for part in self.long_data)
-        return long_data + frame(bytes((COM_STMT_EXECUTE,)) + number + payload[5:])
+        return long_data, bytes((COM_STMT_EXECUTE,)) + number + payload[5:]
 
     def close_on(self, backend: Backend) -> None:
         """Tells `backend` to forget the statement."""

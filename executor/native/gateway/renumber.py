@@ -11,6 +11,8 @@ def renumbered(data: bytes, seq: int, *, more: bool, deprecate_eof: bool) -> tup
     Returns them with the next number, and whether the answer ends in an error.
     """
     out = bytearray(data)
+    if not out:  # an error, which is answered separately
+        return b"", seq, False
     pos = last = 0
     continued = False
     while pos < len(out):

@@ -1,8 +1,8 @@
 """Where a statement goes: one keyspace and tablet type, and the shape to send there.
 
-Behaviour: Vitess `FindRoutedTable` (planner.routing.resolve). A qualifier in a statement names a
-keyspace; it is replaced by the keyspace's database at the token's place. An unqualified name needs no change, because a connection's default
-database is that of the keyspace it serves. A statement that would need two keyspaces at once is refused.
+Behaviour: Vitess `FindRoutedTable` (planner.routing.resolve). A qualifier in a statement names a keyspace; it is
+replaced by the keyspace's database at the token's place. An unqualified name needs no change, because a connection's
+default database is that of the keyspace it serves. A statement that would need two keyspaces at once is refused.
 """
 
 from __future__ import annotations
