@@ -119,6 +119,9 @@ class TableFinder:
             if token.kind not in (Kind.WORD, Kind.QUOTED):
                 i += 1
                 continue
+            if self.upper(i - 1) == "@":
+                i = self._name(i)
+                continue
             if upper == "WITH" and (after := self._ctes(i, scope)) is not None:
                 i, scope = after
                 continue
