@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from executor.native.local import mariadbd
+from executor.native.local import mariadbd, up
 from executor.native.local.cluster import LocalCluster
 from executor.native.local.mariadbd import LocalServer
 from executor.native.logins import Logins
 from executor.native.promotion import promote
-from executor.native.servers import Connection, connect
+from executor.native.servers import Connection, Login, connect
 from executor.native.topology import KeyspaceRecord, TabletRecord, Topology
 from planner.cluster import TabletType
 from planner.inventory import GatewayListener, Inventory, InventoryKeyspace, InventoryTablet, ServerAddress
@@ -62,6 +62,14 @@ class Ports:
         raise RuntimeError(f"no free port in {self._range}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def importable() -> Iterator[None]:
+    """Processes that tests start find the packages, whatever folder the tests are started from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        yield
+
+
 @pytest.fixture(scope="session")
 def ports() -> Ports:
     """Free ports of this worker."""
@@ -94,7 +102,7 @@ def make_server(tmp_path: Path, template: Path, ports: Ports) -> Iterator[MakeSe
 def make_inventory(tmp_path: Path, template: Path, ports: Ports) -> Iterator[MakeInventory]:
     """make_inventory(name="test", tablets=COMMERCE + CUSTOMER) writes an inventory file of an embedded cluster.
 
-    Its data folder is `tmp_path/name`, with the session's template in it, and its servers stop after the test.
+    Its data folder is `tmp_path/name`, with the session's template in it, and everything of it stops after the test.
     """
     made: list[Inventory] = []
 
@@ -108,7 +116,7 @@ def make_inventory(tmp_path: Path, template: Path, ports: Ports) -> Iterator[Mak
 
     yield make
     for inventory in made:
-        LocalCluster(inventory).stop_all()
+        up.down(inventory)
 
 
 def write_inventory(
@@ -150,7 +158,7 @@ def write_inventory(
 
 @dataclass
 class TestCluster:
-    """An embedded cluster without `serve`. `topology` belongs to the test's thread."""
+    """An embedded cluster, without `serve` until asked for. `topology` belongs to the test's thread."""
 
     __test__ = False
 
@@ -176,6 +184,16 @@ class TestCluster:
         self.register(keyspace)
         alias = min(t.alias for t in self.inventory.tablets if (t.keyspace, t.type) == (keyspace, TabletType.REPLICA))
         promote(keyspace, alias, self.logins, self.topology)
+
+    def serve(self) -> None:
+        """Starts `serve`: streams, health and the gateway, which listens when this returns."""
+        up.up(self.inventory, lambda _: None)
+
+    def gateway(self, database: str | None = None) -> Connection:
+        """A connection to the gateway, as a user that it lets in without a password."""
+        listener = self.inventory.gateway
+        login = Login("gateway", listener.host, listener.port, "app")
+        return connect(login, database=database, read_timeout=30.0)
 
     def connect(self, alias: str, database: str | None = None) -> Connection:
         """A connection to a tablet's server."""

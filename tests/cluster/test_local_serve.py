@@ -26,7 +26,6 @@ from executor.native.topology import KeyspaceRecord, TabletRecord, Topology
 from executor.native.waiting import wait_until
 from planner.inventory import Inventory
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, str(Path(__file__).with_name("serve_program.py")))
 PRIMARY, REPLICA, RDONLY = "zone1-0000000100", "zone1-0000000101", "zone1-0000000102"
 
@@ -35,18 +34,10 @@ def quiet(line: str) -> None:
     """Progress that nobody looks at."""
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The children find the packages whatever folder the tests are started from."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
-
 @pytest.fixture
-def inventory(make_inventory: Callable[..., Inventory]) -> Iterator[Inventory]:
-    """An inventory whose cluster is down after the test."""
-    made = make_inventory()
-    yield made
-    up.down(made)
+def inventory(make_inventory: Callable[..., Inventory]) -> Inventory:
+    """An inventory of which nothing runs yet."""
+    return make_inventory()
 
 
 def start(inventory: Inventory) -> None:
@@ -295,7 +286,7 @@ def test_a_role_that_never_gets_ready_is_named_and_everything_is_stopped(
 ) -> None:
     monkeypatch.setenv("TEST_ROLE_FAILS", "streams")
     with pytest.raises(MovetablesError, match=r"streams to be ready \(streams: streams fails because"):
-        up.up(inventory, quiet, program=PROGRAM, timeout=2)
+        up.up(inventory, quiet, program=PROGRAM, timeout=4)
     assert servers_running(inventory) == []
 
 
@@ -441,3 +432,33 @@ def test_signing_in_without_the_secret_is_refused(cluster: Any) -> None:
     with pytest.raises(ServerError):
         connect(replace(login, user="root"))
     assert oct((cluster.local.data_dir / "secret").stat().st_mode & 0o777) == "0o600"
+
+
+def test_the_gateway_answers_after_up_and_again_after_it_was_killed(cluster: Any) -> None:
+    cluster.serve()
+    with cluster.primary("commerce") as primary:
+        primary.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    with cluster.gateway("commerce") as client:
+        client.execute("INSERT INTO t VALUES (1)")
+    before = rows(cluster.inventory)["gateway"]
+    assert before.pid is not None
+    os.kill(before.pid, signal.SIGKILL)
+    wait_until(lambda: rows(cluster.inventory)["gateway"].pid not in (None, before.pid), 15, "another gateway")
+    wait_until(lambda: rows(cluster.inventory)["gateway"].state == "running", 15, "the gateway to listen")
+    with cluster.gateway("commerce") as client:
+        assert client.query("SELECT id FROM t") == [{"id": 1}]
+    pids = [row.pid for row in up.status(cluster.inventory) if row.kind != "server"]
+    up.down(cluster.inventory)
+    assert all(process(pid) is None for pid in pids if pid is not None)
+
+
+def test_a_missing_password_of_a_gateway_user_is_named_before_anything_starts(make_inventory: Any) -> None:
+    from dataclasses import replace
+
+    from planner.inventory import Credentials, SecretRef
+
+    inventory = make_inventory()
+    users = (Credentials("app", SecretRef(env="TEST_NO_SUCH_VARIABLE")),)
+    with pytest.raises(MovetablesError, match="TEST_NO_SUCH_VARIABLE is not set"):
+        up.up(replace(inventory, gateway=replace(inventory.gateway, users=users)), quiet)
+    assert servers_running(inventory) == []

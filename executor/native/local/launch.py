@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
             case _:
                 raise Usage(f"expected serve -i FILE or serve-child ROLE -i FILE, not {' '.join(arguments)}")
     except MovetablesError as error:
-        print(f"error: {error.message}", error.hint, sep="\n", file=sys.stderr)
+        print("error:", error.message, f"({error.hint})" if error.hint else "", file=sys.stderr)
         return exit_code_for(error)
     except KeyboardInterrupt:
         return 0

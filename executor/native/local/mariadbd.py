@@ -102,13 +102,14 @@ def make_template(directory: Path) -> Path:
         [
             _program("mariadb-install-db"),
             "--no-defaults",
-            f"--datadir={scratch}",
+            f"--datadir=./{scratch.name}",  # its script breaks a path that holds a space
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--innodb-log-file-size=16M",
-            f"--tmpdir={scratch.parent}",
             *_as_root(),
         ],
+        cwd=scratch.parent,
+        env={**os.environ, "TMPDIR": str(scratch.parent)},
         capture_output=True,
         text=True,
         check=False,

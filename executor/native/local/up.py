@@ -43,7 +43,7 @@ class StatusRow:
     restarts: int = 0
 
 
-def up(inventory: Inventory, progress: Progress, *, program: Sequence[str] = PROGRAM, timeout: float = 30.0) -> None:
+def up(inventory: Inventory, progress: Progress, *, program: Sequence[str] = PROGRAM, timeout: float = 60.0) -> None:
     """Starts the topology, the managed tablets that it knows, and serve; whatever runs already is left alone.
 
     Returns when the gateway listens and every role reports that it does its work. Raises MovetablesError when
@@ -57,6 +57,7 @@ def up(inventory: Inventory, progress: Progress, *, program: Sequence[str] = PRO
         ran_before = {server.name for server in cluster.servers() if server.pid() is not None}
         try:
             if not served:
+                Logins(inventory).gateway_users()  # a missing secret is told here, not in a log
                 _require_free_gateway_port(inventory)
             _start_servers(cluster, progress)
             if not served:
