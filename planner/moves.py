@@ -119,7 +119,10 @@ def writes_switched(cluster: Cluster, move: Move) -> bool:
 
 
 def is_created(cluster: Cluster, move: Move) -> bool:
-    """True when the workflow, its target tables and its routing rules all exist; a create that died is not one."""
+    """True when the workflow, its fenced target tables and its routing rules all exist.
+
+    A create that died on the way is not one, so that it is planned again and puts up what is missing.
+    """
     workflow = forward(cluster, move)
     if workflow is None:
         return False
@@ -127,7 +130,10 @@ def is_created(cluster: Cluster, move: Move) -> bool:
         return True
     rules = as_mapping(cluster.routing_rules)
     routed = all(f"{move.source}.{table}{suffix(t)}" in rules for table in move.tables for t in TabletType)
-    return routed and len(tables_in(cluster, move.target, move.tables)) == len(move.tables)
+    target = cluster.keyspace(move.target)
+    denied = target is not None and set(move.tables) <= set(target.denied_tables)
+    made = tables_in(cluster, move.target, move.tables)
+    return routed and denied and len(made) == len(move.tables) and all(table.fenced for table in made)
 
 
 def is_streaming(cluster: Cluster, move: Move) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import sqlglot
 from sqlglot import exp
@@ -17,6 +18,7 @@ class SchemaFileError(ValueError):
     """A statement that could not be read; the message says where."""
 
 
+@lru_cache(maxsize=16)  # `ready` and `effect` of one step ask for the same text
 def parse_schema(sql: str, database: str) -> tuple[Table, ...]:
     """The tables that `sql` creates in `database`, sorted by name. Statements of other kinds are passed over.
 

@@ -1,6 +1,8 @@
-"""What holds for every document and every cluster that documents can lead to."""
+"""What holds for every document and every cluster that documents can lead to. EXAMPLES=600 looks harder."""
 
 from __future__ import annotations
+
+import os
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,9 @@ from tests.unit.worlds import COMMERCE_TABLETS, CUSTOMER_TABLETS, SCHEMA, fresh,
 
 MORE_TABLETS = ("zone1-0000000300", "zone1-0000000301", "zone1-0000000302")
 KEYSPACES = {"commerce": COMMERCE_TABLETS, "customer": CUSTOMER_TABLETS, "more": MORE_TABLETS}
-FAST = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FAST = settings(
+    max_examples=int(os.environ.get("EXAMPLES", "20")), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def empty() -> Cluster:
@@ -53,6 +57,9 @@ def moves(draw: st.DrawFn, number: int) -> Move:
     )
 
 
+MOVES = [moves(number) for number in range(3)]
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> Document:
     keyspaces = []
@@ -62,14 +69,18 @@ def documents(draw: st.DrawFn) -> Document:
             schema = SCHEMA if name == "commerce" else None
             keyspaces.append(DesiredKeyspace(name, aliases[:count], initial_schema=schema))
     numbers = draw(st.lists(st.integers(min_value=0, max_value=2), unique=True, max_size=2))
-    return Document("doc", "doc.yaml", "1" * 64, tuple(keyspaces), tuple(draw(moves(number)) for number in numbers))
+    return Document("doc", "doc.yaml", "1" * 64, tuple(keyspaces), tuple(draw(MOVES[number]) for number in numbers))
+
+
+DOCUMENTS = documents()
+HISTORIES = st.lists(DOCUMENTS, max_size=4)
 
 
 @st.composite
 def clusters(draw: st.DrawFn) -> Cluster:
     """A cluster that some documents led to, the last of them perhaps applied in part."""
     cluster = empty()
-    for document in draw(st.lists(documents(), max_size=4)):
+    for document in draw(HISTORIES):
         made = plan(document, cluster)
         if made.refusals:
             continue
@@ -88,7 +99,7 @@ def folded(cluster: Cluster, made: Plan, length: int | None = None) -> Cluster:
 
 
 @FAST
-@given(documents(), clusters())
+@given(DOCUMENTS, clusters())
 def test_applying_a_plan_satisfies_its_document(document: Document, cluster: Cluster) -> None:
     made = plan(document, cluster)
     if made.refusals:
@@ -108,7 +119,7 @@ def test_applying_a_plan_satisfies_its_document(document: Document, cluster: Clu
 
 
 @FAST
-@given(documents(), clusters(), st.data())
+@given(DOCUMENTS, clusters(), st.data())
 def test_an_interrupted_plan_converges_to_the_same_end(
     document: Document, cluster: Cluster, data: st.DataObject
 ) -> None:
@@ -123,7 +134,7 @@ def test_an_interrupted_plan_converges_to_the_same_end(
 
 
 @FAST
-@given(documents(), clusters())
+@given(DOCUMENTS, clusters())
 def test_source_tables_are_dropped_only_after_a_comparison(document: Document, cluster: Cluster) -> None:
     made = plan(document, cluster)
     if made.refusals:
@@ -142,7 +153,7 @@ def test_source_tables_are_dropped_only_after_a_comparison(document: Document, c
 
 
 @FAST
-@given(documents(), clusters())
+@given(DOCUMENTS, clusters())
 def test_planning_is_deterministic_and_survives_being_saved(document: Document, cluster: Cluster) -> None:
     made = plan(document, cluster)
     assert plan(document, cluster) == made
@@ -156,7 +167,7 @@ def test_planning_is_deterministic_and_survives_being_saved(document: Document, 
 
 
 @FAST
-@given(documents(), clusters())
+@given(DOCUMENTS, clusters())
 def test_refused_plans_still_show_their_path(document: Document, cluster: Cluster) -> None:
     made = plan(document, cluster)
     ids = {step.id for step in made.steps}

@@ -54,6 +54,9 @@ def variants(cluster: Cluster, move: Move) -> Iterator[tuple[str, Cluster]]:
         yield "half the reads", replace(cluster, routing_rules=half)
         target = cluster.keyspace(move.target)
         assert target is not None
+        unfenced = tuple(replace(table, fenced=False) for table in target.tables)
+        yield "no fence", cluster.with_keyspace(replace(target, tables=unfenced))
+        yield "not denied", cluster.with_keyspace(replace(target, denied_tables=()))
         yield "create died", cluster.with_keyspace(replace(target, tables=target.tables[1:]))
 
 
@@ -96,7 +99,8 @@ def test_every_state_leads_to_every_state_or_says_why_not(live: MoveState, want:
         start = at(live, replace(option, verify_before_switch=True))
         move = replace(option, state=want)
         for name, cluster in variants(start, move):
-            if name != "as it is" and option.source_tables is not SourceTables.DROP:
+            usual = option.source_tables is SourceTables.DROP and option.verify_before_switch
+            if name != "as it is" and not usual:
                 continue
             made = plan(document(move), cluster)
             label = f"{name}: {live.text} to {want.text}, {move}"
