@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,18 +16,19 @@ from pymysql.constants import ER
 
 from executor.native.local import mariadbd
 from executor.native.local.mariadbd import LocalServer
+from tests.cluster.conftest import Ports
 from tests.workload import Verdict, Workload, prepare
 from tests.workload.client import Raw
 from tests.workload.ledger import Outcome, Write
+from tests.workload.shop import Shop
 
-PORT = 26000
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    folder = tmp_path_factory.mktemp("workload")
-    server = LocalServer("workload", folder / "server", PORT, 1, "secret")
-    mariadbd.start(server, folder / "template")
+def server(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports) -> Iterator[LocalServer]:
+    server = LocalServer("workload", tmp_path_factory.mktemp("workload") / "server", ports.take(), 1, "secret")
+    mariadbd.start(server, template)
     yield server
     mariadbd.stop(server)
 
@@ -263,3 +265,37 @@ def wait_until(condition: Callable[[], bool], timeout: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+SHOP = """
+CREATE TABLE {0}.customer (customer_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, email VARBINARY(128));
+CREATE TABLE {0}.corder (order_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, customer_id BIGINT,
+    sku VARBINARY(128), price BIGINT);
+"""
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("SELECT 1", set()),
+        ("DELETE FROM {0}.customer LIMIT 1", {"orphans"}),
+        ("UPDATE {0}.corder SET price = price + 1 LIMIT 1", {"contradictions"}),
+        ("INSERT INTO {0}.corder (customer_id, sku, price) SELECT customer_id, sku, 1 FROM {0}.corder LIMIT 1",
+         {"duplicated"}),
+        ("DELETE {0}.customer, {0}.corder FROM {0}.customer JOIN {0}.corder USING (customer_id)", {"lost"}),
+        ("INSERT INTO {0}.customer (email) VALUES ('1-1-999999')", {"phantoms"}),
+    ],
+)  # fmt: skip
+def test_the_shop_of_the_demo_finds_damage(server: LocalServer, damage: str, found: set[str]) -> None:
+    database = f"shop_{next(_numbers)}"
+    with connect(server) as connection:
+        execute(connection, f"CREATE DATABASE {database}")
+        for statement in SHOP.format(database).split(";")[:-1]:
+            execute(connection, statement)
+        shop = Shop(lambda: connect(server), database, rate=500.0)
+        shop.start()
+        shop.wait_for_writes(30)
+        shop.stop()
+        execute(connection, damage.format(database))
+        verdict = shop.verify(connection, database)
+    assert wrong(verdict) == found, verdict.text()
