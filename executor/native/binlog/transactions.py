@@ -138,8 +138,8 @@ class TransactionReader:
         self._wanted = wanted
         self._ready: deque[Piece] = deque()
         self._open: Gtid | None = None
-        self._began = 0
-        self._changed = ""  # a wanted table that the open transaction has changed
+        self._changed: list[str] = []  # wanted tables, once for each change of the open transaction
+        self._savepoints: dict[str, int] = {}  # how many of those changes came before
         self._tables: dict[int, TableVersion | None] = {}
         self._versions: dict[bytes, TableVersion] = {}
 
@@ -198,7 +198,8 @@ class TransactionReader:
 
     def _close(self) -> None:
         self._open = None
-        self._changed = ""
+        self._changed.clear()
+        self._savepoints.clear()
 
     def _gtid_of(self, event: Event) -> Gtid:
         if self._open is None:
@@ -249,7 +250,7 @@ class TransactionReader:
                 "on the source: SET GLOBAL binlog_row_image=FULL (sessions can set it too: let none do so); then the "
                 "table must be copied again",
             )
-        self._changed = name
+        self._changed.append(name)
         self._ready.append(RowsChange(table, rows))
 
     def _query(self, event: Event) -> None:
@@ -267,7 +268,9 @@ class TransactionReader:
                 return
             case ["ROLLBACK", _]:
                 self._rollback_to(gtid, sql)
-            case ["BEGIN"] | ["START", "TRANSACTION"] | ["SAVEPOINT", _] | ["SAVEPOINT"] | ["RELEASE", _] | ["XA", _]:
+            case ["SAVEPOINT", *_]:
+                self._savepoints[sql.split(None, 1)[1]] = len(self._changed)
+            case ["BEGIN"] | ["START", "TRANSACTION"] | ["RELEASE", _] | ["XA", _]:
                 pass
             case _ if gtid.alter not in ("start", "rollback"):  # the ALTER counts once its second half says so
                 kind = StatementKind.DML if event.type == EventType.EXECUTE_LOAD_QUERY else kind_of(sql)
@@ -276,9 +279,10 @@ class TransactionReader:
             self._commit(event)
 
     def _rollback_to(self, gtid: Gtid, sql: str) -> None:
-        if self._changed:
+        undone = self._changed[self._savepoints.get(sql.split(None, 2)[-1], 0) :]
+        if undone:
             raise Unsupported(
-                f"transaction {gtid.id.text} changes {self._changed} and then says {sql}, which undoes a part; "
+                f"transaction {gtid.id.text} changes {undone[0]} and then says {sql}, which undoes a part; "
                 "that is only logged when a table without transactions is changed too, and is not supported",
                 "convert such tables to InnoDB, then copy the table again",
             )

@@ -1,0 +1,403 @@
+"""The stream of transactions of a real server: its pieces, what it refuses, and resuming from any position."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor.errors import MovetablesError
+from executor.native.binlog.events import Unsupported
+from executor.native.binlog.positions import parse
+from executor.native.binlog.transactions import (
+    Begin,
+    Commit,
+    Idle,
+    Piece,
+    Rollback,
+    RowsChange,
+    Statement,
+    StatementKind,
+    TransactionReader,
+)
+from executor.native.binlog.wire import BinlogClient, PositionLost
+from executor.native.local.mariadbd import LocalServer, start, stop
+from executor.native.servers import Connection, ServerError, connect
+
+STREAM_ID = 4_000_001
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Any) -> Iterator[LocalServer]:
+    server = LocalServer("source", tmp_path_factory.mktemp("binlog_stream") / "server", ports.take(), 10, "secret")
+    start(server, template)
+    try:
+        yield server
+    finally:
+        stop(server)
+
+
+@pytest.fixture
+def source(server: LocalServer) -> Iterator[Connection]:
+    with connect(server.login) as connection:
+        connection.execute("CREATE OR REPLACE DATABASE d")
+        connection.execute("CREATE TABLE d.a (id INT PRIMARY KEY, v VARCHAR(20))")
+        connection.execute("CREATE TABLE d.b (id INT PRIMARY KEY, v LONGBLOB)")
+        connection.execute("CREATE TABLE d.other (id INT PRIMARY KEY)")
+        connection.execute("CREATE TABLE d.plain (id INT PRIMARY KEY) ENGINE=MyISAM")
+        yield connection
+
+
+@contextmanager
+def reading(server: LocalServer, position: str, heartbeat: float = 0.2) -> Iterator[TransactionReader]:
+    client = BinlogClient(server.login, position, STREAM_ID, heartbeat)
+    try:
+        yield TransactionReader(client, lambda database, table: database == "d" and table in ("a", "b"))
+    finally:
+        client.close()
+
+
+def pieces(server: LocalServer, position: str) -> list[Piece]:
+    """Everything after a position, up to the source's first heartbeat."""
+    with reading(server, position) as reader:
+        found = []
+        while not isinstance(piece := reader.next(), Idle):
+            found.append(piece)
+        return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for a condition, ten seconds at most."""
+    pause = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not come true")
+
+
+def shown(found: list[Piece]) -> list[str]:
+    """The pieces in short: kinds, tables, keys, statements."""
+    result = []
+    for piece in found:
+        if isinstance(piece, RowsChange):
+            keys = [
+                ">".join(b",".join(key).decode() for key, _row in images)
+                for images in piece.table.decoder(piece.table.columns, piece.table.key)(piece.rows)
+            ]
+            result.append(f"{piece.kind.value} {piece.table.table} {' '.join(keys)}")
+        elif isinstance(piece, Statement):
+            result.append(f"{piece.kind.value}: {piece.sql}")
+        else:
+            result.append(type(piece).__name__)
+    return result
+
+
+def test_a_transaction_over_several_tables_is_one_piece_after_the_other(
+    server: LocalServer, source: Connection
+) -> None:
+    begin = source.position()
+    with source.transaction():
+        source.execute("INSERT INTO d.a VALUES (1, 'x'), (2, 'y')")
+        source.execute("INSERT INTO d.other VALUES (1)")
+        source.execute("INSERT INTO d.b VALUES (1, 'x')")
+        source.execute("UPDATE d.a, d.b SET a.v = 'z', b.id = 7 WHERE a.id = b.id")
+        source.execute("UPDATE d.a SET id = id + 1 ORDER BY id DESC")
+        source.execute("SAVEPOINT s")
+        source.execute("DELETE FROM d.a")
+        source.execute("ROLLBACK TO SAVEPOINT s")
+        source.execute("DELETE FROM d.a WHERE id = 3")
+    found = pieces(server, begin)
+    assert shown(found) == [
+        "Begin",
+        "INSERT a 1 2",
+        "INSERT b 1",
+        "UPDATE a 1>1",
+        "UPDATE b 1>7",
+        "UPDATE a 2>3 1>2",
+        "DELETE a 3",
+        "Commit",
+    ]
+    first, last = found[0], found[-1]
+    assert isinstance(first, Begin)
+    assert isinstance(last, Commit)
+    assert first.gtid_text == last.gtid_text == source.position()
+    assert first.server_id == 10
+
+
+def test_the_same_shape_is_the_same_table_version(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    source.execute("INSERT INTO d.a VALUES (1, 'x')")
+    source.execute("FLUSH TABLES")  # gives the table another id
+    source.execute("INSERT INTO d.a VALUES (2, 'x')")
+    source.execute("ALTER TABLE d.a ADD COLUMN w INT")
+    source.execute("INSERT INTO d.a VALUES (3, 'x', 4)")
+    one, two, three = (piece.table for piece in pieces(server, begin) if isinstance(piece, RowsChange))
+    assert one is two
+    assert three.columns == ("id", "v", "w")
+
+
+def test_statements(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    source.execute("ALTER TABLE d.a ADD COLUMN w INT")
+    source.execute("SET SESSION binlog_alter_two_phase = 1")
+    source.execute("ALTER TABLE d.a DROP COLUMN w")
+    source.execute("CREATE TABLE d.c (id INT PRIMARY KEY) SELECT 1 AS id")
+    source.execute("TRUNCATE d.a")
+    source.execute("ANALYZE TABLE d.a")
+    source.execute("INSERT INTO d.plain VALUES (1)")
+    found = shown(pieces(server, begin))
+    statements = [" ".join(line.split()[:3]) for line in found if ": " in line]
+    assert statements == [
+        "ddl: ALTER TABLE",
+        "ddl: ALTER TABLE",
+        "ddl: CREATE TABLE",
+        "ddl: TRUNCATE d.a",
+        "other: ANALYZE TABLE",
+    ]
+    assert found.count("Begin") == found.count("Commit") == 7
+
+
+def test_a_change_logged_as_a_statement_is_reported(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    source.execute("SET SESSION binlog_format = STATEMENT, insert_id = 5, @x = 3, rand_seed1 = 3")
+    source.execute("USE d")
+    source.execute("INSERT INTO a VALUES (@x, FLOOR(RAND() * 9))")
+    statement = next(piece for piece in pieces(server, begin) if isinstance(piece, Statement))
+    assert statement.kind is StatementKind.DML
+    assert statement.sql == "INSERT INTO a VALUES (@x, FLOOR(RAND() * 9))"
+    assert statement.database == "d"
+
+
+@pytest.mark.parametrize(
+    ("setting", "sql", "said"),
+    [
+        ("binlog_row_image = MINIMAL", "UPDATE d.a SET v = 'y'", "binlog_row_image=FULL"),
+        ("binlog_row_image = NOBLOB", "UPDATE d.b SET id = 2", "binlog_row_image=FULL"),
+        ("binlog_row_image = MINIMAL", "INSERT INTO d.a (id) VALUES (9)", "binlog_row_image=FULL"),
+        ("binlog_row_metadata = NO_LOG", "UPDATE d.a SET v = 'y'", "binlog_row_metadata=FULL"),
+        ("binlog_row_metadata = MINIMAL", "UPDATE d.a SET v = 'y'", "binlog_row_metadata=FULL"),
+    ],
+)
+def test_rows_that_are_not_complete_are_refused(
+    server: LocalServer, source: Connection, setting: str, sql: str, said: str
+) -> None:
+    source.execute("INSERT INTO d.a VALUES (1, 'x')")
+    source.execute("INSERT INTO d.b VALUES (1, 'x')")
+    begin = source.position()
+    if "metadata" in setting:
+        source.execute(f"SET GLOBAL {setting}")
+    else:
+        source.execute(f"SET SESSION {setting}")
+    source.execute(sql)
+    source.execute("SET GLOBAL binlog_row_metadata = FULL")
+    with pytest.raises(Unsupported, match=r"d\.(a|b)") as caught:
+        pieces(server, begin)
+    assert said in caught.value.hint
+
+
+def test_the_same_on_a_table_that_nobody_wants_is_no_matter(server: LocalServer, source: Connection) -> None:
+    source.execute("CREATE TABLE d.big (id INT PRIMARY KEY, v VARCHAR(20))")
+    begin = source.position()
+    source.execute("SET SESSION binlog_row_image = MINIMAL")
+    source.execute("INSERT INTO d.big (id) VALUES (1)")
+    assert shown(pieces(server, begin)) == ["Begin", "Commit"]
+
+
+def xa(source: Connection, table: str, *ends: str) -> None:
+    source.execute("XA START 'x'")
+    source.execute(f"INSERT INTO d.{table} (id) VALUES (77)")
+    source.execute("XA END 'x'")
+    for end in ends:
+        source.execute(end)
+
+
+def test_an_xa_transaction_on_a_wanted_table_is_refused(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    xa(source, "a", "XA PREPARE 'x'", "XA COMMIT 'x'")
+    with pytest.raises(Unsupported, match=r"XA transaction X'78',X'',1 .* changes d\.a"):
+        pieces(server, begin)
+
+
+def test_an_xa_transaction_elsewhere_or_in_one_phase_passes(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    xa(source, "other", "XA PREPARE 'x'", "XA ROLLBACK 'x'")
+    xa(source, "a", "XA COMMIT 'x' ONE PHASE")
+    assert shown(pieces(server, begin)) == ["Begin", "Commit", "Begin", "Commit", "Begin", "INSERT a 77", "Commit"]
+
+
+def test_rollback_to_a_savepoint_in_the_log_is_refused(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    with source.transaction():
+        source.execute("INSERT INTO d.a VALUES (1, 'x')")
+        source.execute("SAVEPOINT s")
+        source.execute("INSERT INTO d.plain VALUES (1)")  # without it, the log would not even hold the row below
+        source.execute("INSERT INTO d.a VALUES (2, 'x')")
+        source.execute("ROLLBACK TO s")
+    with pytest.raises(Unsupported, match=r"changes d\.a .* ROLLBACK TO `s`"):
+        pieces(server, begin)
+
+
+def test_rollback_to_a_savepoint_that_undoes_no_wanted_row_passes(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    with source.transaction():
+        source.execute("INSERT INTO d.a VALUES (1, 'x')")
+        source.execute("SAVEPOINT s")
+        source.execute("INSERT INTO d.plain VALUES (1)")
+        source.execute("INSERT INTO d.other VALUES (2)")
+        source.execute("ROLLBACK TO s")
+        source.execute("INSERT INTO d.a VALUES (3, 'x')")
+    assert shown(pieces(server, begin)) == ["Begin", "Commit", "Begin", "INSERT a 1", "INSERT a 3", "Commit"]
+
+
+def test_a_transaction_that_ends_with_rollback(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    source.execute("BEGIN")
+    source.execute("INSERT INTO d.a VALUES (1, 'x')")
+    source.execute("CREATE TEMPORARY TABLE d.temporary (id INT) ENGINE=MyISAM")  # cannot be undone, so it is all logged
+    source.execute("ROLLBACK")
+    found = pieces(server, begin)
+    assert shown(found) == ["Begin", "INSERT a 1", "Rollback"]
+    assert isinstance(found[-1], Rollback)
+    assert found[-1].complete
+    assert found[-1].gtid_text == source.position()
+
+
+def test_a_large_row_spans_packets(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    source.execute("INSERT INTO d.b VALUES (1, REPEAT('0123456789', 2000000))")
+    source.execute("INSERT INTO d.b VALUES (2, 'small')")
+    images = [
+        image
+        for piece in pieces(server, begin)
+        if isinstance(piece, RowsChange)
+        for (image,) in piece.table.decoder(["id", "v"], ["id"])(piece.rows)
+    ]
+    assert images == [
+        ((b"1",), b"(1,X'%b')" % (b"0123456789" * 2_000_000).hex().encode()),
+        ((b"2",), b"(2,X'736d616c6c')"),
+    ]
+
+
+def test_rotation_and_restart_are_passed_over(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    source.execute("INSERT INTO d.a VALUES (1, 'x')")
+    source.execute("FLUSH BINARY LOGS")
+    source.execute("INSERT INTO d.a VALUES (2, 'x')")
+    source.close()
+    stop(server)
+    start(server, Path("unused"))
+    with connect(server.login) as again:
+        again.execute("SET GLOBAL binlog_checksum = NONE")
+        again.execute("INSERT INTO d.a VALUES (3, 'x')")
+        again.execute("SET GLOBAL binlog_checksum = CRC32")
+        again.execute("INSERT INTO d.a VALUES (4, 'x')")
+    assert shown(pieces(server, begin)) == [line for n in range(1, 5) for line in ("Begin", f"INSERT a {n}", "Commit")]
+
+
+def test_resuming_after_any_transaction_gives_the_rest_once(server: LocalServer, source: Connection) -> None:
+    begin = parse(source.position())
+    for n in range(1, 13):
+        source.execute(f"SET SESSION gtid_domain_id = {n % 3}")
+        source.execute(f"INSERT INTO d.a VALUES ({n}, 'x')")
+        if n % 4 == 0:
+            source.execute("FLUSH BINARY LOGS")
+    source.execute("SET SESSION gtid_domain_id = 0")
+    position = begin
+    positions = [begin]
+    lines: list[str] = []
+    for piece, line in zip(found := pieces(server, begin.text), shown(found), strict=True):
+        if isinstance(piece, RowsChange):
+            lines.append(line)
+        if isinstance(piece, Commit):
+            position = position.with_gtid(*piece.gtid)
+            positions.append(position)
+    assert sorted(lines) == sorted(f"INSERT a {n}" for n in range(1, 13))
+    assert position.text == parse(source.position()).text
+    for n, resumed in enumerate(positions):
+        assert [line for line in shown(pieces(server, resumed.text)) if "INSERT" in line] == lines[n:]
+
+
+def test_a_purged_position_says_how_to_go_on(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    source.execute("INSERT INTO d.a VALUES (1, 'x')")
+    source.execute("FLUSH BINARY LOGS")
+    source.execute("INSERT INTO d.a VALUES (2, 'x')")
+    source.execute("FLUSH BINARY LOGS")
+
+    def purged() -> bool:
+        logs = [row["Log_name"] for row in source.query("SHOW BINARY LOGS")]
+        source.execute(f"PURGE BINARY LOGS TO '{logs[-1]}'")
+        return len(logs) == 1
+
+    until(purged)  # the server keeps what a stream of an earlier test has not yet been seen to have left
+    with pytest.raises(PositionLost, match="cannot continue after") as caught:
+        pieces(server, begin)
+    assert "copied again" in caught.value.hint
+    assert not caught.value.lost
+
+
+def test_a_position_of_another_server_is_lost(server: LocalServer, source: Connection) -> None:
+    with pytest.raises(PositionLost, match="0-99-999999"):
+        pieces(server, "0-99-999999")
+
+
+def test_no_position_is_refused(server: LocalServer) -> None:
+    with pytest.raises(MovetablesError, match="needs a position"):
+        BinlogClient(server.login, "", STREAM_ID)
+
+
+def test_closing_from_another_thread_ends_a_waiting_read(server: LocalServer, source: Connection) -> None:
+    client = BinlogClient(server.login, source.position(), STREAM_ID, heartbeat=5)
+    while client.read().flags & 0x20 == 0:
+        pass
+    caught: list[ServerError] = []
+
+    def read_on() -> None:
+        try:
+            while True:
+                client.read()
+        except ServerError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=read_on)
+    thread.start()
+    client.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert caught[0].lost
+    assert "was closed" in str(caught[0])
+    assert client.pending()
+    client.close()
+
+
+def test_a_stopped_source_is_a_lost_connection(server: LocalServer, source: Connection) -> None:
+    def drain(reader: TransactionReader) -> None:
+        while True:
+            reader.next()
+
+    with reading(server, source.position()) as reader:
+        assert not isinstance(reader.next(), Commit)
+        stop(server)
+        start(server, Path("unused"))
+        with pytest.raises(ServerError) as caught:
+            drain(reader)
+        assert caught.value.lost
+
+
+def test_pending_tells_whether_a_read_would_wait(server: LocalServer, source: Connection) -> None:
+    with reading(server, source.position(), heartbeat=60) as reader:
+        until(reader.pending)
+        source.execute("INSERT INTO d.a VALUES (1, 'x')")
+        seen = 0
+        while not isinstance(reader.next(), Commit):
+            seen += 1
+        assert seen == 2
+        assert not reader.pending()
+        source.execute("INSERT INTO d.a VALUES (2, 'x')")
+        until(reader.pending)
+        assert isinstance(reader.next(), Begin)
