@@ -29,6 +29,7 @@ CODES: Mapping[str, str] = {
     "MT207": "a table of that name already exists in the target",
     "MT208": "no tables to move",
     "MT209": "an interrupted command left fences behind",
+    "MT210": "a table to move has triggers",
     "MT301": "the binary log is off",
     "MT302": "binlog_format is not ROW",
     "MT303": "binlog_row_image is not FULL",

@@ -61,7 +61,7 @@ def _unknown(cluster: Cluster, source: Keyspace, move: Move, name: str) -> Itera
 
 
 def table_refusals(keyspace: str, table: Table) -> Iterable[Refusal]:
-    """Refuses an engine without transactions, a table without a usable key, and columns of unsupported types."""
+    """Refuses other engines than InnoDB, tables without a usable key or with triggers, and unsupported columns."""
     name = f"{keyspace}.{table.name}"
     if table.engine.lower() != "innodb":
         hint = f"ALTER TABLE `{table.name}` ENGINE=InnoDB; or leave it out with exclude: [{table.name}]"
@@ -72,6 +72,13 @@ def table_refusals(keyspace: str, table: Table) -> Iterable[Refusal]:
             f"table {name} has no PRIMARY KEY and no unique key over NOT NULL columns",
             "a key that rows can be matched by",
             f"ALTER TABLE `{table.name}` ADD PRIMARY KEY (...); a unique key over columns that may be NULL does not do",
+        )
+    if table.triggers:
+        yield refuse(
+            "MT210",
+            f"table {name} has triggers: {', '.join(table.triggers)}",
+            "no triggers on moved tables: they would be missing in the target, and fire again in the reverse stream",
+            f"DROP TRIGGER `{table.triggers[0]}`; and do its work in the application, or leave the table out",
         )
     for column in table.columns:
         if column.data_type.lower() not in SUPPORTED_TYPES:

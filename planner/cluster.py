@@ -75,7 +75,7 @@ class ForeignKey:
 class Table:
     """A base table. `rows` and `data_length` (bytes) are the server's estimates; `empty` is exact.
 
-    `fenced` is true when the triggers that refuse writes stand on the table.
+    `fenced` is true when the triggers that refuse writes stand on the table; `triggers` names all others.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Table:
     data_length: int = 0
     empty: bool = True
     fenced: bool = False
+    triggers: tuple[str, ...] = ()
 
     def copy_key(self) -> Key | None:
         """The key that rows are copied and matched by: PRIMARY, else the smallest unique key without NULL or prefix.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from executor.native.cutover.fence import is_fenced, standing
+from executor.native.cutover.fence import PREFIX, is_fenced, standing
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.layout import describe_tables
 from planner.cluster import ForeignKey, Table
@@ -16,12 +16,14 @@ def observe_tables(connection: Connection, database: str) -> tuple[Table, ...]:
     """The base tables of `database`, by name. Raises ServerError."""
     fences = standing(connection, database)
     keys = _foreign_keys(connection, database)
+    triggers = _triggers(connection, database)
     return tuple(
         replace(
             table,
             foreign_keys=tuple(sorted(keys.get(table.name, ()))),
             empty=_is_empty(connection, database, table.name),
             fenced=is_fenced(fences.get(table.name)),
+            triggers=tuple(triggers.get(table.name, ())),
         )
         for table in describe_tables(connection, database)
     )
@@ -34,6 +36,19 @@ def _is_empty(connection: Connection, database: str, table: str) -> bool:
         if error.errno == ER_NO_SUCH_TABLE:
             return True  # dropped between two statements
         raise
+
+
+def _triggers(connection: Connection, database: str) -> dict[str, list[str]]:
+    rows = connection.query(
+        "SELECT event_object_table AS tbl, trigger_name AS name FROM information_schema.triggers "
+        "WHERE trigger_schema=%s ORDER BY event_object_table, trigger_name",
+        [database],
+    )
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if not row["name"].startswith(PREFIX):
+            found.setdefault(row["tbl"], []).append(row["name"])
+    return found
 
 
 def _foreign_keys(connection: Connection, database: str) -> dict[str, list[ForeignKey]]:

@@ -1,0 +1,212 @@
+"""`apply`, and each process of serve, killed with -9 again and again while the workload runs: applying again converges.
+
+Nothing acknowledged may be lost or doubled, and nothing may be left behind: no fence, lock, rule, mark or marker.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from executor.crashpoints import VARIABLE
+from executor.native.access import Access
+from executor.native.cutover.fence import standing
+from executor.native.local.up import status
+from executor.native.topology import SCHEMA
+from planner.cluster import TabletType
+from planner.inventory import Inventory
+from tests.cluster.conftest import MakeInventory
+from tests.cluster.test_move_under_load import PLAN, gateway
+from tests.workload import MOVED_TABLES, Workload, prepare
+
+TABLETS = (
+    ("commerce", 100, TabletType.REPLICA),
+    ("commerce", 101, TabletType.REPLICA),
+    ("customer", 200, TabletType.REPLICA),
+    ("customer", 201, TabletType.REPLICA),
+)
+KEYSPACES = """
+version: 1
+name: keyspaces
+keyspaces:
+  commerce: {tablets: [zone1-0000000100, zone1-0000000101]}
+  customer: {tablets: [zone1-0000000200, zone1-0000000201]}
+"""
+KILLED = -signal.SIGKILL
+JOURNAL = ("before_intent", "after_intent", "before_perform", "after_perform", "after_result")
+BEFORE_JOURNAL_ROW = ("intent", "fenced", "caught_up", "stopped", "reverse_created")
+AFTER_JOURNAL_ROW = ("journaled", "unfenced", "routed", "reverse_started", "frozen", "finished", "journal_deleted")
+
+
+@dataclass
+class Commands:
+    """The command line on one embedded cluster. `kills` counts the applies that were killed."""
+
+    inventory: Inventory
+    folder: Path
+    kills: int = 0
+
+    def run(self, *words: str, kill_at: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs the command to its end, killed at a crash point if one is named."""
+        environment = {**os.environ, VARIABLE: kill_at} if kill_at else None
+        command = [sys.executable, "-m", "executor.cli.main", *words, "-i", self.inventory.file]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180, env=environment)
+
+    def apply(self, state: str, kill_at: str = "") -> None:
+        """Applies the move's plan with that state; it must succeed, or be killed where `kill_at` says."""
+        path = self.folder / f"{state}.yaml"
+        tablets = PLAN.replace(", zone1-0000000102", "").replace(", zone1-0000000202", "")
+        path.write_text(tablets.format(tables=", ".join(MOVED_TABLES), state=state) if state else KEYSPACES)
+        # serve may be settling what the last kill left behind; it holds the lock for as long as that takes.
+        done = self.run("apply", str(path), "--auto-approve", "--lock-timeout", "60s", kill_at=kill_at)
+        wanted = KILLED if kill_at else 0
+        assert done.returncode == wanted, f"{state} {kill_at}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        self.kills += done.returncode == KILLED
+
+
+@pytest.fixture
+def commands(make_inventory: MakeInventory, tmp_path: Path) -> Iterator[Commands]:
+    found = Commands(make_inventory("kills", TABLETS), tmp_path)
+    up = found.run("local", "up")
+    assert up.returncode == 0, up.stderr
+    yield found
+    found.run("local", "down")
+
+
+@pytest.fixture
+def workload(commands: Commands, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Workload]:
+    commands.apply("")
+    with gateway(commands.inventory) as connection:
+        prepare(connection, "commerce")
+    tolerant = getattr(request, "param", False)
+    made = Workload(
+        lambda: gateway(commands.inventory),
+        "commerce",
+        clients=3,
+        rate=60,
+        path=tmp_path / "ledger.jsonl",
+        tolerate_disconnects=tolerant,
+    )
+    made.start()
+    yield made
+    made.stop()
+
+
+def assert_nothing_is_left(inventory: Inventory) -> None:
+    """After completion: no fence, denied table, rule, mark, cutover, lock, stream, marker or journal row anywhere."""
+    access = Access(inventory)
+    state = access.topology.read()
+    assert (state.routing_rules, state.mirror_rules, state.switching, state.cutovers) == ((), (), (), ())
+    locks = access.topology.connection().query(
+        f"SELECT name FROM {SCHEMA}.lock_holder WHERE IS_USED_LOCK(name) IS NOT NULL"
+    )
+    assert locks == []
+    for keyspace in ("commerce", "customer"):
+        record = state.keyspace(keyspace)
+        assert record is not None
+        assert record.denied_tables == ()
+        with access.connect_primary(keyspace) as primary:
+            assert standing(primary, record.database) == {}
+            for table in ("vreplication", "copy_state", "marker", "journal", "post_copy_action"):
+                assert primary.query(f"SELECT * FROM _movetables.{table}") == [], table
+    access.close()
+
+
+def finish(commands: Commands, workload: Workload) -> None:
+    workload.keyspace = "customer"
+    workload.wait_for_writes(30, timeout=60)
+    commands.apply("completed")
+    workload.wait_for_writes(30, timeout=60)
+    workload.stop()
+    with gateway(commands.inventory) as connection:
+        verdict = workload.verify(connection, "customer")
+    print(f"{commands.kills} applies killed; {verdict.text()}")
+    assert verdict.ok, verdict.text()
+    assert_nothing_is_left(commands.inventory)
+
+
+def test_apply_killed_at_every_point_of_the_journal_and_of_each_step_converges(
+    commands: Commands, workload: Workload
+) -> None:
+    for point in ("create:stream", "create:rules", "create:tables", *JOURNAL):
+        commands.apply("running", kill_at=point)
+    commands.apply("running")
+    workload.wait_for_writes(30)
+    for point in (*JOURNAL[:4], "vdiff.table"):
+        commands.apply("reads_switched", kill_at=point)
+    commands.apply("reads_switched")
+    states = ["running", "switched"]
+    for point in BEFORE_JOURNAL_ROW:
+        commands.apply("switched", kill_at=f"cutover:{point}")
+    for point in AFTER_JOURNAL_ROW:
+        commands.apply("switched" if states[-1] == "switched" else "reads_switched", kill_at=f"cutover:{point}")
+        commands.apply("switched" if states[-1] == "switched" else "reads_switched")
+        workload.wait_for_writes(10)
+        states.reverse()
+    if states[-1] != "switched":
+        for point in BEFORE_JOURNAL_ROW:
+            commands.apply("reads_switched", kill_at=f"cutover:{point}")
+    commands.apply("switched")
+    for point in ("complete:reverse_stopped", "complete:tables", "complete:recorded", "complete:streams"):
+        workload.keyspace = "customer"
+        commands.apply("completed", kill_at=point)
+    finish(commands, workload)
+    assert commands.kills >= 30
+
+
+class Killer(threading.Thread):
+    """Kills one process of serve after the other, with random pauses, until it is stopped."""
+
+    def __init__(self, commands: Commands, seed: int) -> None:
+        super().__init__(name="killer", daemon=True)
+        self._commands = commands
+        self._random = random.Random(seed)
+        self.stopping = threading.Event()
+        self.killed: list[str] = []
+
+    def run(self) -> None:
+        roles = ["streams", "gateway", "health", "serve"]
+        while not self.stopping.wait(self._random.uniform(0.3, 1.5)):
+            role = roles[len(self.killed) % len(roles)]
+            pid = next((row.pid for row in status(self._commands.inventory) if row.name == role), None)
+            if pid is None:
+                continue
+            os.kill(pid, signal.SIGKILL)
+            self.killed.append(role)
+            if role == "serve":
+                self._start_again()
+
+    def _start_again(self) -> None:
+        deadline = time.monotonic() + 60
+        while self._commands.run("local", "up").returncode != 0:
+            assert time.monotonic() < deadline, "serve does not start again"
+
+
+@pytest.mark.parametrize("workload", [True], indirect=True)
+def test_each_process_of_serve_killed_at_random_times_loses_nothing(commands: Commands, workload: Workload) -> None:
+    killer = Killer(commands, seed=7)
+    killer.start()
+    try:
+        for state in ("running", "switched", "running", "switched", "reads_switched", "switched"):
+            commands.apply(state)
+            workload.wait_for_writes(20, timeout=90)
+        deadline = time.monotonic() + 120
+        while len(killer.killed) < 16 and time.monotonic() < deadline:
+            workload.wait_for_writes(5, timeout=90)
+    finally:
+        killer.stopping.set()
+        killer.join(90)
+    commands.run("local", "up")
+    print(f"killed: {killer.killed}")
+    assert len(killer.killed) >= 16
+    finish(commands, workload)
