@@ -198,6 +198,7 @@ def _down(chain: _Chain, reason: str) -> None:
     if refused:
         chain.add(Cancel(chain.move), reason)
         return
+    _start_reverse(chain)
     if want < MoveState.SWITCHED and forward(sim.cluster, move) is not None:
         chain.add(ReverseWrites(chain.move), reason)
     if want < MoveState.READS_SWITCHED and read_types_switched(sim.cluster, move) and forward(sim.cluster, move):
@@ -206,6 +207,16 @@ def _down(chain: _Chain, reason: str) -> None:
         chain.add(StopWorkflow(chain.move), reason)
     if want is MoveState.ABSENT:
         chain.add(Cancel(chain.move), reason)
+
+
+def _start_reverse(chain: _Chain) -> None:
+    """Start the reverse stream if it stands still, unless there is nothing left for it to write to."""
+    cluster, move = chain.sim.cluster, chain.move
+    back = reverse(cluster, move)
+    here = len(tables_in(cluster, move.source, move.tables)) == len(move.tables)
+    if back is not None and here and not unfinished_cutover(cluster, move):
+        message = f": {back.message}" if back.message else ""
+        chain.add(StartWorkflow(move, reverse=True), f"live: {back.state}{message}")
 
 
 def _up(chain: _Chain, reason: str) -> None:

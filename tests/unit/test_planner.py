@@ -520,14 +520,36 @@ def test_the_fingerprint_covers_the_plan_files_bytes() -> None:
     assert plan(other, both()).fingerprint != plan(document(MOVE), both()).fingerprint
 
 
-def test_drift_names_a_reverse_workflow_that_stopped() -> None:
+@pytest.mark.parametrize(
+    ("state", "path"),
+    [
+        (MoveState.SWITCHED, ["start_workflow"]),
+        (MoveState.RUNNING, ["start_workflow", "reverse_writes", "reverse_reads"]),
+        (MoveState.COMPLETED, ["start_workflow", "vdiff", "complete"]),
+    ],
+)
+def test_a_reverse_stream_that_stands_still_is_started_again(state: MoveState, path: list[str]) -> None:
     cluster = at(MoveState.SWITCHED)
     back = reverse(cluster, MOVE)
     assert back is not None
-    made = plan(document(MOVE), cluster.with_workflow(replace(back, state=StreamState.ERROR, message="boom")))
-    assert made.steps == ()
+    cluster = cluster.with_workflow(replace(back, state=StreamState.ERROR, message="boom"))
+    made = plan(document(replace(MOVE, state=state)), cluster)
+    assert (kinds(made), made.refusals) == (path, ())
+    assert made.steps[0].id == "start_workflow:commerce.commerce2customer_reverse"
+    assert "boom" in made.steps[0].reason
+    fold(cluster, made.steps)
+
+
+def test_drift_names_rules_that_point_elsewhere_and_servers_that_are_down() -> None:
+    cluster = at(MoveState.SWITCHED)
+    rules = (*cluster.routing_rules[1:], replace(cluster.routing_rules[0], to_table="other.corder"))
+    cluster = replace(cluster, routing_rules=tuple(sorted(rules)))
+    rdonly = cluster.tablet(CUSTOMER_TABLETS[2])
+    assert rdonly is not None
+    made = plan(document(MOVE), cluster.with_tablet(replace(rdonly, managed=False, running=False)))
     assert made.drift == (
-        "reverse workflow commerce.commerce2customer_reverse is Error: boom; writes cannot be reversed until it runs",
+        "routing rule commerce.corder points to other.corder, outside of move commerce2customer",
+        "tablet zone1-0000000202 (127.0.0.1:17202) is registered but does not answer",
     )
 
 

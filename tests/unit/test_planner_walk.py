@@ -45,6 +45,7 @@ def variants(cluster: Cluster, move: Move) -> Iterator[tuple[str, Cluster]]:
     yield "cutover", cluster.with_workflow(replace(workflow, cutover="fenced"))
     yield "switching", replace(cluster, switching=(f"{move.source}.{move.tables[0]}",))
     if back is not None:
+        yield "reverse stopped", cluster.with_workflow(replace(back, state=StreamState.STOPPED))
         yield "reverse not compared", cluster.with_workflow(replace(back, vdiff=None))
     if not workflow.frozen:
         yield "stopped", cluster.with_workflow(replace(workflow, state=StreamState.STOPPED))

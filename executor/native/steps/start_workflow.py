@@ -13,18 +13,18 @@ from planner.steps.start_workflow import StartWorkflow
 
 def perform(step: StartWorkflow, access: Access, _progress: Progress) -> None:
     """Sets the stream's state; `movetables serve` does the rest."""
-    move = step.move
-    with access.connect_primary(move.target) as target:
-        record = sidecar.stream(target, move.target, move.name)
+    with access.connect_primary(step.keyspace) as primary:
+        record = sidecar.stream(primary, step.keyspace, step.workflow)
         if record is None or record.frozen or record.state in (StreamState.COPYING, StreamState.RUNNING):
             return
-        copied = all(state.done for state in read_copy_states(target, record.id))
-        sidecar.set_state(target, move.target, move.name, StreamState.RUNNING if copied else StreamState.COPYING)
+        copied = all(state.done for state in read_copy_states(primary, record.id))
+        state = StreamState.RUNNING if copied else StreamState.COPYING
+        sidecar.set_state(primary, step.keyspace, step.workflow, state)
 
 
 def statements(step: StartWorkflow, cluster: Cluster) -> tuple[Statement, ...]:
     """The change of state."""
     return on(
-        server_of(cluster, step.move.target),
-        f"UPDATE {sidecar.SCHEMA}.vreplication SET state='Copying' WHERE workflow='{step.move.name}'",
+        server_of(cluster, step.keyspace),
+        f"UPDATE {sidecar.SCHEMA}.vreplication SET state='Copying' WHERE workflow='{step.workflow}'",
     )
