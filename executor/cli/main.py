@@ -76,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = app(args=words, prog_name="movetables", standalone_mode=False)
         sys.stdout.flush()
     except Exit as done:
+        if isinstance(done.__cause__, KeyboardInterrupt):  # typer's 130 is not one of our codes
+            terminal.note("Interrupted.")
+            return exit_code_for(Interrupted(""))
         return done.exit_code
     except MovetablesError as error:
         terminal.error(error.message, error.hint)
@@ -86,9 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Abort:
         terminal.error("declined; nothing was changed")
         return exit_code_for(Declined(""))
-    except KeyboardInterrupt:
-        terminal.note("Interrupted.")
-        return exit_code_for(Interrupted(""))
     except BrokenPipeError:
         # Whoever read our output has left; the interpreter must not try to flush into the pipe once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,9 +20,10 @@ def ask(question: str, word: str, details: Callable[[], None] | None = None) -> 
     The answer ``details`` calls `details` and asks again. Raises Declined for anything else.
     """
     while True:
-        sys.stderr.write(f"{question}\n  Only '{word}' goes on{' (details shows the plan again)' if details else ''}: ")
-        sys.stderr.flush()
         try:
+            more = " (details shows the plan again)" if details else ""
+            sys.stderr.write(f"{question}\n  Only '{word}' goes on{more}: ")
+            sys.stderr.flush()
             answer = sys.stdin.readline()
         except KeyboardInterrupt:
             answer = ""
