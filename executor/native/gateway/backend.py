@@ -68,7 +68,7 @@ class Backend(PacketStream):
         self._reader: ResultReader | None = None
         self._out: PacketStream | None = None
         self._sink: Callable[[bytes], None] | None = None
-        self._answer: asyncio.Future[Answer] | None = None
+        self._done: Callable[[Answer | None], None] | None = None
         self._held = b""
         self._deciding = False
         self.raw = None
@@ -118,9 +118,9 @@ class Backend(PacketStream):
         if self._out is not None:
             self._out.on_pause = self._out.on_resume = None
             self._out = None
-        future, self._answer = self._answer, None
-        if future is not None and not future.done():
-            future.set_result(answer)
+        done, self._done = self._done, None
+        if done is not None:
+            done(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fails the statement that runs."""
@@ -130,9 +130,9 @@ class Backend(PacketStream):
             self._out.on_pause = self._out.on_resume = None
             self._out.raw = None
             self._out = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(BackendLost())
-        self._answer = None
+        done, self._done = self._done, None
+        if done is not None:
+            done(None)
 
     def run(
         self, request: bytes, client: PacketStream | None, sink: Callable[[bytes], None], expect: Expect = Expect.FIRST
@@ -143,12 +143,33 @@ class Backend(PacketStream):
         that `sink` writes to, for flow control and for LOCAL INFILE. The future raises BackendLost.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def done(answer: Answer | None) -> None:
+            if future.done():
+                return
+            if answer is None:
+                future.set_exception(BackendLost())
+            else:
+                future.set_result(answer)
+
         if self.closed or self.transport.is_closing():
-            future.set_exception(BackendLost())
-            return future
+            done(None)
+        else:
+            self.start(request, client, sink, done, expect)
+        return future
+
+    def start(
+        self,
+        request: bytes,
+        client: PacketStream | None,
+        sink: Callable[[bytes], None],
+        done: Callable[[Answer | None], None],
+        expect: Expect = Expect.FIRST,
+    ) -> None:
+        """As `run`, on an open connection; calls `done` with the Answer, or with None when the connection breaks."""
         self._reader = ResultReader(expect, self.deprecate_eof)
         self._sink = sink
-        self._answer = future
+        self._done = done
         self._deciding = True
         self.relayed = False
         if client is not None:
@@ -156,7 +177,6 @@ class Backend(PacketStream):
             client.on_pause = self.transport.pause_reading
             client.on_resume = self._resume
         self.transport.write(request)
-        return future
 
     def _resume(self) -> None:
         if not self.closed:

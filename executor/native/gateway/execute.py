@@ -27,7 +27,7 @@ from executor.native.gateway.errors import (
     GatewayError,
     with_target,
 )
-from executor.native.gateway.packets import MAX_PAYLOAD, ErrorPacket, frame
+from executor.native.gateway.packets import MAX_PAYLOAD, STATUS_IN_TRANS, ErrorPacket, frame
 from executor.native.gateway.prepared import Prepared, Refused
 from executor.native.gateway.renumber import renumbered
 from executor.native.gateway.routing import Route, Target
@@ -39,6 +39,7 @@ from planner.cluster import SHARD, TabletType
 HOLD_WINDOW = 30.0
 """How long a statement waits for a switch to end, in seconds."""
 _FENCE = FENCE_MESSAGE.encode()
+_SMALL = 1 << 20  # bytes of a statement that may run without a task of its own
 
 
 @dataclass(slots=True)
@@ -92,6 +93,17 @@ class Execution:
 Request = Query | Execution
 
 
+@dataclass(slots=True)
+class Attempt:
+    """A request that was sent, and its answer: None when the connection broke."""
+
+    request: Request
+    snapshot: Snapshot
+    route: Route
+    backend: Backend
+    answer: Answer | None = None
+
+
 class StatementRunner:
     """Runs requests for one session. `sink` takes the answer's bytes, `client` is for flow control."""
 
@@ -103,10 +115,48 @@ class StatementRunner:
         self._sent = False
         self._used: Backend | None = None
 
+    def at_once(self, request: Request, snapshot: Snapshot, route: Route) -> tuple[Backend, bytes] | None:
+        """Where to send `request` and what, if nothing has to be waited for or decided first."""
+        connections = self._connections
+        transaction = connections.transaction
+        if route.key is None or snapshot.switching or request.statement.uses_last or route.denied:
+            return None
+        backend = connections.by_key.get(route.key)
+        if (
+            backend is None
+            or backend.closed
+            or backend.replayed != connections.variables.version
+            or (transaction.begin is not None and not backend.begun)
+            or transaction.isolation is not None
+            or len(request.payload) > _SMALL
+        ):
+            return None
+        connections.last = backend
+        if isinstance(request, Query):
+            return backend, frame(request.routed(route))
+        if request.prepared.id not in backend.prepared:
+            return None
+        long_data, payload = request.prepared.bound(request.payload, backend)
+        return backend, long_data + frame(payload)
+
+    def succeeded(self, backend: Backend, route: Route) -> None:
+        """Keeps account of a statement that a server answered without an error."""
+        transaction = self._connections.transaction
+        if backend.status & STATUS_IN_TRANS or transaction.begin is not None:
+            transaction.statements += 1
+            transaction.touched |= route.names
+        else:
+            transaction.isolation = None
+
     async def run(
-        self, request: Request, target: Target, client: PacketStream | None, sink: Callable[[bytes], None]
+        self,
+        request: Request,
+        target: Target,
+        client: PacketStream | None,
+        sink: Callable[[bytes], None],
+        attempt: Attempt | None = None,
     ) -> Answer:
-        """Runs `request` for a session at `target`.
+        """Runs `request` for a session at `target`; `attempt` is a first one that did not succeed.
 
         The Answer holds the error when there is one, which is still to be sent. Raises GatewayError, and ClientGone
         when the connection to the tablet broke in the middle of an answer.
@@ -116,17 +166,24 @@ class StatementRunner:
         connections, snapshots = self._connections, self._snapshots
         transaction = connections.transaction
         while True:
-            snapshot = snapshots.current
-            route = snapshot.routes(target).get(request.shape)
-            if route is None:
-                route = snapshot.route(request.statement, target, request.shape)
-            if snapshot.switching and self._must_wait(route, snapshot):
-                deadline = deadline or time.monotonic() + self._hold_window
-                await self._wait(snapshot, deadline, route)
-                continue
-            self._sent = False
             try:
-                answer, backend = await self._send(request, route, target, client, sink)
+                if attempt is None:
+                    snapshot = snapshots.current
+                    known = snapshot.routes(target).get(request.shape)
+                    route = known or snapshot.route(request.statement, target, request.shape)
+                    if (snapshot.switching or route.denied) and self._must_wait(route, snapshot):
+                        deadline = deadline or time.monotonic() + self._hold_window
+                        await self._wait(snapshot, deadline, route)
+                        continue
+                    self._sent = False
+                    answer, backend = await self._send(request, route, target, client, sink)
+                else:
+                    snapshot, route, backend = attempt.snapshot, attempt.route, attempt.backend
+                    self._sent, self._used = True, backend
+                    first, attempt = attempt.answer, None
+                    if first is None:
+                        raise BackendLost
+                    answer = first
             except BackendLost:
                 if self._used is not None and self._used.relayed:
                     raise ClientGone from None
@@ -145,9 +202,7 @@ class StatementRunner:
                 ) from None
             error = answer.error
             if error is None:
-                if backend.status & 1 or transaction.begin is not None:
-                    transaction.statements += 1
-                    transaction.touched |= route.names
+                self.succeeded(backend, route)
                 return answer
             if error.errno == FENCE_ERRNO and _FENCE in error.message:
                 if transaction.statements:
@@ -177,7 +232,11 @@ class StatementRunner:
     ) -> tuple[Answer, Backend]:
         connections = self._connections
         self._used = None
-        if route.key is not None:
+        last = connections.last
+        last_key = connections.key_of(last) if request.statement.uses_last and not route.names and last else None
+        if last_key is not None:
+            backend = await connections.ready(last_key)
+        elif route.key is not None:
             backend = await connections.ready(route.key)
         else:
             backend = await connections.any_ready(target.keyspace, target.type)
@@ -205,13 +264,22 @@ class StatementRunner:
 
     def _must_wait(self, route: Route, snapshot: Snapshot) -> bool:
         statement = route.statement
+        touched = self._connections.transaction.touched
+        if route.denied and statement.writes and touched.isdisjoint(route.names):
+            return True
         if not (statement.writes or statement.locking) or snapshot.switching.isdisjoint(route.names):
             return False
         # A transaction that already uses one of the tables must end before the switch can lock them.
-        return snapshot.switching.isdisjoint(self._connections.transaction.touched)
+        return snapshot.switching.isdisjoint(touched)
 
     async def _wait(self, snapshot: Snapshot, deadline: float, route: Route) -> None:
         left = deadline - time.monotonic()
+        if left <= 0 and route.denied and snapshot.switching.isdisjoint(route.names):
+            raise GatewayError(
+                FENCE_ERRNO,
+                f"target: {_place(route, Target())}: vttablet: rpc error: code = FailedPrecondition desc = "
+                f"{FENCE_MESSAGE} (CallerID: {self._user})",
+            )
         if left <= 0:
             raise GatewayError(
                 ER_LOCK_WAIT,

@@ -64,7 +64,12 @@ class Prepared:
 
     async def execute_request(self, payload: bytes, backend: Backend, route: Route) -> tuple[bytes, bytes]:
         """The client's COM_STMT_EXECUTE for `backend`: packets to send before it, and its payload."""
-        number = (await self.id_on(backend, route)).to_bytes(4, "little")
+        await self.id_on(backend, route)
+        return self.bound(payload, backend)
+
+    def bound(self, payload: bytes, backend: Backend) -> tuple[bytes, bytes]:
+        """As `execute_request`, for a `backend` that has the statement prepared."""
+        number = backend.prepared[self.id].to_bytes(4, "little")
         bitmap_end = 10 + (self.parameters + 7) // 8
         if self.parameters:
             if payload[bitmap_end] == 1:

@@ -43,7 +43,8 @@ class Route:
     """Where one shape goes. `key` is None when any primary will do.
 
     `parts` are the pieces between the literals of the statement to send, None when it is to be sent as it came.
-    `names` are the ``keyspace.table`` names that it touches, as routed; `routed` tells that a rule decided.
+    `names` are the ``keyspace.table`` names that it touches, as routed; `routed` tells that a rule decided, `denied`
+    that one of them may not be written where it is.
     """
 
     statement: Statement
@@ -51,6 +52,7 @@ class Route:
     parts: tuple[bytes, ...] | None
     names: frozenset[str]
     routed: bool
+    denied: bool
 
 
 def parse_target(text: str, state: TopologyState) -> Target:
@@ -121,6 +123,12 @@ def route(statement: Statement, target: Target, state: TopologyState, rules: Map
         _edited(statement.shape, edits) if edits else None,
         frozenset(f"{keyspace}.{table}" for keyspace, tables in resolved.items() for table in tables),
         routed,
+        any(
+            table in record.denied_tables
+            for keyspace, tables in resolved.items()
+            if (record := state.keyspace(keyspace)) is not None
+            for table in tables
+        ),
     )
 
 

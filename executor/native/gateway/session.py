@@ -16,6 +16,7 @@ from executor.native.gateway import admin, packets
 from executor.native.gateway.backend import Answer, connect
 from executor.native.gateway.connections import Connections, LoginOf
 from executor.native.gateway.errors import (
+    CR_SERVER_LOST,
     ER_NO_SUCH_THREAD,
     ER_PARSE,
     ER_UNKNOWN_STMT,
@@ -26,7 +27,7 @@ from executor.native.gateway.errors import (
     GatewayError,
     not_supported,
 )
-from executor.native.gateway.execute import Execution, Query, StatementRunner
+from executor.native.gateway.execute import Attempt, Execution, Query, StatementRunner
 from executor.native.gateway.handshake import ClientHello
 from executor.native.gateway.packets import ErrorPacket, frame
 from executor.native.gateway.prepared import Prepared
@@ -74,7 +75,6 @@ class Session:
         self.client = client
         self.busy = False
         self.connections = Connections(hello, snapshots, login_of)
-        self.kill: Callable[[], object] = lambda: None
         self._hello = hello
         self._snapshots = snapshots
         self._login_of = login_of
@@ -85,6 +85,9 @@ class Session:
         self._next_prepared = 1
         self._multi = bool(hello.capabilities & packets.CLIENT_MULTI_STATEMENTS)
         self._snapshot = snapshots.current
+        self._routes = self._snapshot.routes(self._target)
+        self._attempt: Attempt | None = None
+        self._attempt_failed = False
         self._collected: list[bytes] | None = None
         self._commands: dict[int, Callable[[bytes], Awaitable[None]]] = {
             packets.COM_QUERY: self._query,
@@ -122,38 +125,112 @@ class Session:
     def use(self, name: str) -> None:
         """Chooses the keyspace and tablet type; raises GatewayError 1049."""
         self._target = parse_target(name, self._snapshots.current.state) if name else Target()
+        self._routes = self._snapshot.routes(self._target)
 
     async def run(self) -> None:
         """Answers commands until the client leaves."""
         client = self.client
+        client.at_once = self._at_once
         try:
             while True:
-                payload = client.packets.popleft() if client.packets else await client.read()
+                if self._attempt is not None and self._attempt_failed:
+                    await self._run_again()
+                    continue
+                if not client.packets or self._attempt is not None:
+                    await client.wait()
+                    continue
+                payload = client.packets.popleft()
                 command = payload[0] if payload else -1
                 if command == packets.COM_QUIT:
                     return
                 if self._snapshots.current is not self._snapshot:
                     self._snapshot = self._snapshots.current
+                    self._routes = self._snapshot.routes(self._target)
                     self.connections.forget_moved()
-                self.busy = True
-                handler = self._commands.get(command)
-                try:
-                    if handler is None:
-                        raise not_supported(f"command 0x{command:02x} of the protocol is not supported by the gateway")
-                    await handler(payload)
-                except GatewayError as error:
-                    self._reply_error(error.packet())
-                except (BackendLost, BackendUnavailable) as error:
-                    await self.connections.rollback_all()
-                    self._reply_error(GatewayError(2013, f"Lost connection to a tablet: {error}").packet())
-                self.busy = False
-                if not client.writable:
-                    await client.drain()
+                handler = self._commands.get(command, self._unknown_command)
+                await self._answered(handler(payload))
         except ClientGone:
             return
         finally:
             self.connections.close()
             client.close()
+
+    async def _answered(self, handling: Awaitable[object]) -> None:
+        self.busy = True
+        try:
+            await handling
+        except GatewayError as error:
+            self._reply_error(error.packet())
+        except (BackendLost, BackendUnavailable) as error:
+            await self.connections.rollback_all()
+            self._reply_error(GatewayError(CR_SERVER_LOST, f"Lost connection to a tablet: {error}").packet())
+        self.busy = False
+        if not self.client.writable:
+            await self.client.drain()
+
+    async def _unknown_command(self, payload: bytes) -> None:
+        command = payload[0] if payload else 0
+        raise not_supported(f"command 0x{command:02x} of the protocol is not supported by the gateway")
+
+    # -- the short way: a statement that needs no decision is passed on without waking the session's task ---------
+
+    def _at_once(self, payload: bytes) -> bool:
+        snapshot = self._snapshots.current
+        if self._attempt is not None or snapshot is not self._snapshot or not payload:
+            return False
+        request: Query | Execution
+        if payload[0] == packets.COM_QUERY:
+            try:
+                shape, literals = split(payload[1:])
+            except UnclosedLiteral:
+                return False
+            route = self._routes.get(shape)
+            if route is None or route.statement.verb is not Verb.DATA:
+                return False
+            request = Query(route.statement, shape, payload, literals)
+        elif payload[0] == packets.COM_STMT_EXECUTE:
+            prepared = self._prepared.get(int.from_bytes(payload[1:5], "little"))
+            if prepared is None or prepared.local or prepared.statement.verb is not Verb.DATA or prepared.long_data:
+                return False
+            route = snapshot.routes(prepared.target).get(prepared.shape)
+            if route is None:
+                return False
+            request = Execution(prepared, payload)
+        else:
+            return False
+        ready = self._runner.at_once(request, snapshot, route)
+        if ready is None:
+            return False
+        backend, data = ready
+        self.busy = True
+        self._attempt = Attempt(request, snapshot, route, backend)
+        backend.start(data, self.client, self.client.transport.write, self._attempt_done)
+        return True
+
+    def _attempt_done(self, answer: Answer | None) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if answer is not None and answer.error is None:
+            self._runner.succeeded(attempt.backend, attempt.route)
+            if isinstance(attempt.request, Execution):
+                attempt.request.prepared.cursor_on = attempt.backend
+            self._attempt = None
+            self.busy = False
+            if self.client.packets:
+                self.client.wake()
+            return
+        attempt.answer = answer
+        self._attempt_failed = True
+        self.client.wake()
+
+    async def _run_again(self) -> None:
+        attempt, self._attempt, self._attempt_failed = self._attempt, None, False
+        if attempt is None:
+            return
+        request = attempt.request
+        target = request.prepared.target if isinstance(request, Execution) else self._target
+        await self._answered(self._relay(request, target, attempt))
 
     # -- answers -------------------------------------------------------------------------------------------------
 
@@ -180,11 +257,11 @@ class Session:
         columns, rows = table
         self._reply(packets.result_set(columns, rows, self._status, deprecate_eof=self._hello.deprecate_eof))
 
-    async def _relay(self, request: Query | Execution, target: Target) -> Answer:
+    async def _relay(self, request: Query | Execution, target: Target, attempt: Attempt | None = None) -> Answer:
         if self._collected is not None:
             answer = await self._runner.run(request, target, None, self._collected.append)
         else:
-            answer = await self._runner.run(request, target, self.client, self.client.transport.write)
+            answer = await self._runner.run(request, target, self.client, self.client.transport.write, attempt)
         if answer.error is not None:
             self._reply_error(answer.error)
         return answer
@@ -236,12 +313,15 @@ class Session:
                 return
 
     async def _ddl(self, statement: Statement, text: bytes) -> None:
-        if statement.writes and self.connections.in_transaction and statement.word != "analyze":
+        await self._commit_before_ddl()
+        shape, literals = split(text)
+        await self._relay(Query(statement, shape, b"\x03" + text, literals), self._target)
+
+    async def _commit_before_ddl(self) -> None:
+        if self.connections.in_transaction:
             error = await self.connections.finish(b"COMMIT")  # what the server does before DDL, on every tablet
             if error is not None:
                 raise GatewayError(error.errno, error.message.decode(errors="replace"))
-        shape, literals = split(text)
-        await self._relay(Query(statement, shape, b"\x03" + text, literals), self._target)
 
     async def _begin(self, _statement: Statement, text: bytes) -> None:
         if self.connections.in_transaction:
@@ -408,8 +488,8 @@ class Session:
         if prepared.local:
             await self._verbs[prepared.statement.verb](prepared.statement, prepared.text)
             return
-        if prepared.statement.verb is Verb.DDL and self.connections.in_transaction:
-            await self.connections.finish(b"COMMIT")
+        if prepared.statement.verb is Verb.DDL:
+            await self._commit_before_ddl()
         await self._relay(Execution(prepared, payload), prepared.target)
         prepared.cursor_on = self.connections.last
         if prepared.long_data:
@@ -477,7 +557,7 @@ class Session:
 
     async def _kill(self, session_id: int, *, query: bool) -> None:
         victim = self._registry.get(session_id)
-        if victim is None:
+        if victim is None or victim._hello.user != self._hello.user:
             raise GatewayError(ER_NO_SUCH_THREAD, f"Unknown thread id: {session_id}")
         if query:
             for backend in list(victim.connections.by_key.values()):

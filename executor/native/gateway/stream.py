@@ -12,6 +12,8 @@ from executor.native.gateway.packets import MAX_PAYLOAD, frame, frames
 class PacketStream(asyncio.Protocol):
     """Payloads as they arrive, in `packets`. `seq` is the number of the last packet that was read or written.
 
+    While `raw` is set, it takes the bytes instead. `at_once` may take a payload that nobody had to wait for.
+
     `max_payload` (bytes) bounds what a peer may make us hold; a longer payload closes the connection.
     """
 
@@ -25,6 +27,7 @@ class PacketStream(asyncio.Protocol):
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
         self.raw: Callable[[bytes], None] | None = None
+        self.at_once: Callable[[bytes], bool] | None = None
         self._max_payload = max_payload
         self._buffer = bytearray()
         self._parts: list[bytes] = []
@@ -53,8 +56,10 @@ class PacketStream(asyncio.Protocol):
             length = data[0] | data[1] << 8 | data[2] << 16
             if size == length + 4 and length != MAX_PAYLOAD:  # nearly always: one whole packet, and nothing else
                 self.seq = data[3]
-                self.packets.append(data[4:])
-                self._wake()
+                payload = data[4:]
+                if self.at_once is None or self._waiter is None or self.packets or not self.at_once(payload):
+                    self.packets.append(payload)
+                    self.wake()
                 return
         self._buffer += data
         self._split()
@@ -79,21 +84,26 @@ class PacketStream(asyncio.Protocol):
                 payload = b"".join(self._parts)
                 self._parts = []
             self.packets.append(payload)
-            self._wake()
+            self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Ends `wait`."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def read(self) -> bytes:
         """The next payload; raises `closed_error` when there will be none."""
         while not self.packets:
-            if self.closed:
-                raise self.closed_error
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-            self._waiter = None
+            await self.wait()
         return self.packets.popleft()
+
+    async def wait(self) -> None:
+        """Waits for a payload or for `wake`; raises `closed_error` when there will be none."""
+        if self.closed:
+            raise self.closed_error
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+        self._waiter = None
 
     def send(self, payload: bytes) -> None:
         """Writes one payload in answer to the last one read."""
