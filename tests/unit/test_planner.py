@@ -250,6 +250,11 @@ def test_a_star_keeps_meaning_the_tables_of_the_workflow() -> None:
         ("MT207", lambda c: with_tables(c, "customer", table("corder", rows=3)), "DROP TABLE `corder`"),
         ("MT207", lambda c: with_tables(c, "customer", table("corder", rows=0)), "DROP TABLE `corder`"),
         ("MT209", lambda c: with_tables(c, "customer", table("corder", fenced=True)), "state: absent"),
+        (
+            "MT210",
+            lambda c: with_tables(c, "commerce", table("corder", triggers=("audit_corder",))),
+            "DROP TRIGGER `audit_corder`",
+        ),
         ("MT301", lambda c: with_server(c, SOURCE, log_bin=False), "restart"),
         ("MT302", lambda c: with_server(c, SOURCE, binlog_format="STATEMENT"), "SET GLOBAL binlog_format = 'ROW'"),
         ("MT303", lambda c: with_server(c, TARGET, binlog_row_image="MINIMAL"), "binlog_row_image = 'FULL'"),
