@@ -23,6 +23,7 @@ from executor.native.waiting import wait_until
 from planner.cluster import TabletType
 from planner.inventory import Inventory
 
+GIVE_UP_RESTARTS = 3
 Progress = Callable[[str], None]
 _STARTED: list[subprocess.Popen[bytes]] = []  # supervisors that this process started, to be reaped when they end
 
@@ -159,7 +160,7 @@ def _start_serve(cluster: LocalCluster, program: Sequence[str]) -> None:
         )
     _STARTED.append(daemon)
     try:
-        wait_until(lambda: read_pid_file(pid_file(cluster)) or daemon.poll() is not None, 20, "serve to start")
+        wait_until(lambda: read_pid_file(pid_file(cluster)) or daemon.poll() is not None, 60, "serve to start")
     except BaseException:
         daemon.kill()  # no file names it, so nobody else could stop it
         daemon.wait()
@@ -167,12 +168,19 @@ def _start_serve(cluster: LocalCluster, program: Sequence[str]) -> None:
 
 
 def _wait_until_ready(cluster: LocalCluster, timeout: float) -> None:
+    ended_before = {row.name: row.restarts for row in _role_rows(cluster)}
+
     def ready() -> bool:
         if read_pid_file(pid_file(cluster)) is None:
             raise MovetablesError(
                 f"serve ended: {_last_line(cluster.log_dir / 'serve.log')}", f"see {cluster.log_dir / 'serve.log'}"
             )
-        return all(row.state == "running" for row in _role_rows(cluster))
+        found = _role_rows(cluster)
+        for row in found:
+            if row.state != "running" and row.restarts - ended_before[row.name] >= GIVE_UP_RESTARTS:
+                log = cluster.log_dir / f"{row.name}.log"
+                raise MovetablesError(f"{row.name} keeps ending: {_last_line(log)}", f"see {log}")
+        return all(row.state == "running" for row in found)
 
     def missing() -> str:
         late = [row for row in _role_rows(cluster) if row.state != "running"]
