@@ -66,7 +66,8 @@ class Follower:
         self._reader = TransactionReader(client, self._wanted)
         self._position = positions.parse(applier.position)
         self._last_commit = time.monotonic()
-        self._markers: set[str] = set()
+        self._awaited: str | None = None
+        self._marked = False
         self._stop_after: StopAtDdl | None = None
 
     def follow(self, token: str | None = None) -> None:
@@ -76,9 +77,9 @@ class Follower:
         anything in the log that cannot be carried over faithfully. The committed position is always that of whole
         transactions.
         """
+        self._awaited = token
         while not self._stopping():
-            if token is not None and token in self._markers:
-                self._markers.clear()
+            if token is not None and self._awaited is None and not self._marked:
                 return
             piece = self._reader.next()
             if isinstance(piece, RowsChange):
@@ -140,7 +141,9 @@ class Follower:
         for images in decode(change.rows):
             key, row = images[-1]
             if tuple(_text(literal) for literal in key[:2]) == mine:
-                self._markers.add(_text(row[1:-1]).decode())
+                self._marked = True
+                if _text(row[1:-1]).decode() == self._awaited:
+                    self._awaited = None
 
     def _statement(self, statement: Statement) -> None:
         if statement.kind is StatementKind.OTHER:
@@ -186,7 +189,7 @@ class Follower:
         caught_up = not self._client.pending()
         due = (
             (caught_up and (self._applier.pending_bytes > 0 or self._due(IDLE_WRITE_SECONDS / 10)))
-            or self._markers
+            or self._marked
             or self._applier.pending_bytes > BATCH_BYTES
             or self._due(BATCH_SECONDS)
         )
@@ -198,6 +201,7 @@ class Follower:
 
     def _commit(self, timestamp: float, *, caught_up: bool) -> None:
         self._applier.commit(timestamp, caught_up=caught_up)
+        self._marked = False
         self._last_commit = time.monotonic()
 
     def _idle(self) -> None:
