@@ -36,6 +36,8 @@ def perform(step: CreateWorkflow, access: Access, progress: Progress) -> None:
     ):
         sidecar.ensure(source)
         sidecar.ensure(target)
+        # A server that we do not manage may not have the keyspace's database yet.
+        target.execute(f"CREATE DATABASE IF NOT EXISTS {quote(target_database)}")
         sidecar.create_stream(
             target,
             keyspace=move.target,
