@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from executor.native.binlog.events import RowsKind
+from executor.native.binlog.events import RowsKind, Unsupported
 from executor.native.binlog.transactions import Commit, RowsChange, TransactionReader
 from executor.native.binlog.wire import BinlogClient
 from executor.native.flavor import STRICT_SQL_MODE
@@ -338,3 +338,33 @@ def test_columns_may_be_left_out_and_reordered(source: Connection, stream: Strea
     decoder = change.table.decoder(['we`ird, "name" {x}', "u", "id"], ["id"])
     assert decoder(change.rows) == [(((b"1",), b"(9,4294967295,1)"),), (((b"2",), b"(NULL,NULL,2)"),)]
     assert change.table.decoder(['we`ird, "name" {x}', "u", "id"], ["id"]) is decoder
+
+
+def test_columns_that_cannot_be_written_do_not_hide_the_others(source: Connection, stream: Stream) -> None:
+    source.execute(
+        "CREATE OR REPLACE TABLE d.odd (id INT PRIMARY KEY, p POINT, z TEXT COMPRESSED, v VARCHAR(300) COMPRESSED, "
+        "b BINARY(4), t TEXT CHARACTER SET latin1, s SET('a', 'b') CHARACTER SET ucs2)"
+    )
+    source.execute(
+        "INSERT INTO d.odd VALUES (1, POINT(1, 2), REPEAT('z', 999), REPEAT('v', 300), 'x', 'é', 'a,b'), "
+        "(2, NULL, NULL, NULL, NULL, NULL, NULL)"
+    )
+    (change,) = stream.rows(source.position(), "odd")
+    assert change.table.decoder(["s", "t", "b"], ["id"])(change.rows) == [
+        (((b"1",), b"(3,X'e9',X'78000000')"),),
+        (((b"2",), b"(NULL,NULL,NULL)"),),
+    ]
+    for name, why in (("p", "geometry"), ("z", "COMPRESSED"), ("v", "COMPRESSED")):
+        with pytest.raises(Unsupported, match=rf"d\.odd\.{name} is a {why}"):
+            change.table.decoder(["id", name], ["id"])
+
+
+def test_the_temporal_format_of_mysql_5_5_is_refused(server: LocalServer, source: Connection, stream: Stream) -> None:
+    source.execute("SET GLOBAL mysql56_temporal_format = OFF")
+    with connect(server.login) as other:
+        other.execute("CREATE OR REPLACE TABLE d.old (id INT PRIMARY KEY, at DATETIME)")
+    source.execute("SET GLOBAL mysql56_temporal_format = ON")
+    source.execute("INSERT INTO d.old VALUES (1, '2024-01-01')")
+    (change,) = stream.rows(source.position(), "old")
+    with pytest.raises(Unsupported, match=r"d\.old\.at is stored in the temporal format of MySQL 5\.5"):
+        change.table.decoder(["id"], ["id"])

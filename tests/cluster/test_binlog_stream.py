@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from executor.errors import MovetablesError
-from executor.native.binlog.events import Unsupported
+from executor.native.binlog import wire
+from executor.native.binlog.events import Malformed, Unsupported
 from executor.native.binlog.positions import parse
 from executor.native.binlog.transactions import (
     Begin,
@@ -401,3 +405,74 @@ def test_pending_tells_whether_a_read_would_wait(server: LocalServer, source: Co
         source.execute("INSERT INTO d.a VALUES (2, 'x')")
         until(reader.pending)
         assert isinstance(reader.next(), Begin)
+
+
+class Proxy:
+    """Relays connections to a server; can change bytes on their way back, or hold everything back."""
+
+    def __init__(self, port: int) -> None:
+        self.server = port
+        self.replace = (b"", b"")
+        self.silent = False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                upstream = socket.create_connection(("127.0.0.1", self.server))
+                threading.Thread(target=self.relay, args=(client, upstream, False), daemon=True).start()
+                threading.Thread(target=self.relay, args=(upstream, client, True), daemon=True).start()
+
+    def relay(self, source: socket.socket, to: socket.socket, back: bool) -> None:
+        with source, to, contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if back and self.silent:
+                    continue
+                to.sendall(data.replace(*self.replace) if back and self.replace[0] else data)
+
+
+@pytest.fixture
+def proxy(server: LocalServer) -> Iterator[Proxy]:
+    made = Proxy(server.port)
+    yield made
+    made.listener.close()
+
+
+def read_all(client: BinlogClient) -> None:
+    """Reads until an error."""
+    while True:
+        client.read()
+
+
+def through(proxy: Proxy, server: LocalServer, position: str) -> BinlogClient:
+    port = proxy.listener.getsockname()[1]
+    return BinlogClient(replace(server.login, port=port), position, STREAM_ID, heartbeat=0.05)
+
+
+def test_a_damaged_event_fails_its_checksum(server: LocalServer, source: Connection, proxy: Proxy) -> None:
+    begin = source.position()
+    source.execute("INSERT INTO d.a VALUES (1, 'NOBODY')")
+    client = through(proxy, server, begin)
+    proxy.replace = (b"NOBODY", b"NOBOD\x7f")
+    try:
+        with pytest.raises(Malformed, match="checksum"):
+            read_all(client)
+    finally:
+        client.close()
+
+
+def test_a_silent_source_is_a_lost_connection(
+    server: LocalServer, source: Connection, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "_LEAST_TIMEOUT", 0.5)
+    client = through(proxy, server, source.position())
+    try:
+        client.read()
+        proxy.silent = True
+        with pytest.raises(ServerError, match="not even a heartbeat") as caught:
+            read_all(client)
+        assert caught.value.lost
+    finally:
+        client.close()

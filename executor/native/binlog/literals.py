@@ -142,45 +142,53 @@ def decimal_reader(precision: int, scale: int) -> Reader:
     On the wire: big-endian groups of nine digits in four bytes, the odd digits of the whole part first and those of the
     fraction last; a negative number has all bits inverted; then the first bit is inverted.
     """
+    size = decimal_size(precision, scale)
     whole = precision - scale
     groups = [whole % 9, *[9] * (whole // 9), *[9] * (scale // 9), scale % 9]
-    shifts: list[tuple[int, int, int]] = []  # bits to the right, mask, power of ten
-    bits, digits = decimal_size(precision, scale) * 8, precision
+    terms: dict[bool, list[str]] = {True: [], False: []}  # of the whole part, of the fraction
+    bits, digits = size * 8, precision
     for count in groups:
         width = _DIGITS_TO_BYTES[count] * 8
         bits -= width
         digits -= count
         if count:
-            shifts.append((bits, (1 << width) - 1, 10**digits))
-    top = 1 << (decimal_size(precision, scale) * 8 - 1)
-    unit = 10**scale
-
-    def read(data: bytes) -> str:
-        value = int.from_bytes(data, "big")
-        sign = ""
-        if value & top:
-            value ^= top
-        else:
-            value ^= top - 1
-            sign = "-"
-        number = 0
-        for shift, mask, power in shifts:
-            number += (value >> shift & mask) * power
-        if not scale:
-            return f"{sign}{number}"
-        return f"{sign}{number // unit}.{number % unit:0{scale}d}"
-
-    return read
+            power = 10 ** (digits - scale if digits >= scale else digits)
+            terms[digits >= scale].append(f"(v >> {bits} & {(1 << width) - 1}) * {power}")
+    text = f"{{{' + '.join(terms[True]) or '0'}}}"
+    if scale:
+        text += f".{{{' + '.join(terms[False])}:0{scale}d}}"
+    top = 1 << (size * 8 - 1)
+    source = f"""
+def read(data, from_bytes=int.from_bytes):
+    v = from_bytes(data, 'big')
+    if v & {top}:
+        v ^= {top}
+        return f"{text}"
+    v ^= {top - 1}
+    return f"-{text}"
+"""
+    scope: dict[str, Reader] = {}
+    exec(source, scope)
+    return scope["read"]
 
 
 @lru_cache(maxsize=1 << 16)
-def _ymd(year: int, month: int, day: int) -> str:
-    return f"{year:04d}-{month:02d}-{day:02d}"
+def _date(day: int) -> str:
+    """(year * 16 + month) * 32 + day as text."""
+    return f"{day >> 9:04d}-{day >> 5 & 15:02d}-{day & 31:02d}"
+
+
+@lru_cache(maxsize=1 << 16)
+def _datetime_day(day: int) -> str:
+    """(year * 13 + month) * 32 + day as text."""
+    year, month = divmod(day >> 5, 13)
+    return f"{year:04d}-{month:02d}-{day & 31:02d}"
 
 
 @lru_cache(maxsize=1 << 17)
-def _hms(hour: int, minute: int, second: int) -> str:
-    return f"{hour:02d}:{minute:02d}:{second:02d}"
+def _clock(packed: int) -> str:
+    """(hour * 64 + minute) * 64 + second as text."""
+    return f"{packed >> 12:02d}:{packed >> 6 & 63:02d}:{packed & 63:02d}"
 
 
 @lru_cache(maxsize=1 << 16)
@@ -188,10 +196,14 @@ def _unix_day(days: int) -> str:
     return date.fromordinal(_UNIX_EPOCH + days).isoformat()
 
 
+@lru_cache(maxsize=1 << 17)
+def _unix_clock(seconds: int) -> str:
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
 def date_text(data: bytes) -> str:
     """A DATE; zero parts are kept: ``0000-00-00``, ``2024-00-10``."""
-    value = int.from_bytes(data, "little")
-    return _ymd(value >> 9, value >> 5 & 15, value & 31)
+    return _date(int.from_bytes(data, "little"))
 
 
 def _fraction(value: int, digits: int) -> str:
@@ -206,8 +218,7 @@ def datetime_reader(digits: int) -> Reader:
 
     def read(data: bytes) -> str:
         value = int.from_bytes(data[:5], "big") - 0x8000000000
-        year, month = divmod(value >> 22, 13)
-        text = f"{_ymd(year, month, value >> 17 & 31)} {_hms(value >> 12 & 31, value >> 6 & 63, value & 63)}"
+        text = f"{_datetime_day(value >> 17)} {_clock(value & 0x1FFFF)}"
         return text + _fraction(int.from_bytes(data[5:], "big"), digits) if digits else text
 
     return read
@@ -216,13 +227,14 @@ def datetime_reader(digits: int) -> Reader:
 @lru_cache(maxsize=16)
 def timestamp_reader(digits: int) -> Reader:
     """Reads a TIMESTAMP(digits) as text in UTC; all zero bits are MariaDB's zero timestamp."""
+    empty = bytes(4 + (digits + 1) // 2)
     zero = "0000-00-00 00:00:00" + (_fraction(0, digits) if digits else "")
 
     def read(data: bytes) -> str:
-        if not any(data):
+        if data == empty:
             return zero
         days, seconds = divmod(int.from_bytes(data[:4], "big"), 86400)
-        text = f"{_unix_day(days)} {_hms(seconds // 3600, seconds // 60 % 60, seconds % 60)}"
+        text = f"{_unix_day(days)} {_unix_clock(seconds)}"
         return text + _fraction(int.from_bytes(data[4:], "big"), digits) if digits else text
 
     return read
@@ -239,8 +251,7 @@ def time_reader(digits: int) -> Reader:
         value = int.from_bytes(data, "big") - offset
         sign = "-" if value < 0 else ""
         value = abs(value)
-        whole = value >> bits
-        text = sign + _hms(whole >> 12 & 1023, whole >> 6 & 63, whole & 63)
+        text = sign + _clock(value >> bits & 0x3FFFFF)
         return text + _fraction(value & mask, digits) if digits else text
 
     return read

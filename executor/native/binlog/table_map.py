@@ -27,7 +27,7 @@ _METADATA_SIZE = {
 }
 _SIGNED = frozenset({TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE, YEAR})
 _CHARACTER = frozenset({VARCHAR, VAR_STRING, STRING, BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB})
-_CHARACTER |= {VARCHAR_COMPRESSED, BLOB_COMPRESSED}
+_CHARACTER |= {VARCHAR_COMPRESSED, BLOB_COMPRESSED, GEOMETRY}
 
 _SIGNEDNESS, _DEFAULT_CHARSET, _COLUMN_CHARSET, _COLUMN_NAME, _SIMPLE_KEY, _KEY_WITH_PREFIX = 1, 2, 3, 4, 8, 9
 
@@ -145,17 +145,19 @@ def _unsigned(types: list[int], bits: bytes | None) -> list[bool]:
 
 def _collations(types: list[int], optional: dict[int, bytes]) -> list[int | None]:
     characters = [i for i, kind in enumerate(types) if kind in _CHARACTER]
-    result: list[int | None] = [None] * len(types)
     if _COLUMN_CHARSET in optional:
-        for i, collation in zip(characters, _numbers(optional[_COLUMN_CHARSET]), strict=True):
-            result[i] = collation
+        found = _numbers(optional[_COLUMN_CHARSET])
     elif _DEFAULT_CHARSET in optional:
         default, *pairs = _numbers(optional[_DEFAULT_CHARSET])
-        for i in characters:
-            result[i] = default
-        for n, collation in zip(pairs[::2], pairs[1::2], strict=True):
-            result[characters[n]] = collation
-    return result
+        exceptions = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        found = [exceptions.pop(n, default) for n in range(len(characters))]
+        found += exceptions.values()
+    else:
+        return [None] * len(types)
+    if len(found) != len(characters):
+        raise Malformed(f"the binlog names {len(found)} character sets of {len(characters)} columns that have one")
+    by_column = dict(zip(characters, found, strict=True))
+    return [by_column.get(i) for i in range(len(types))]
 
 
 def _key(optional: dict[int, bytes]) -> tuple[int, ...]:
