@@ -121,7 +121,12 @@ class TableComparison:
             if not waiting:
                 return
             chunk, source, target = waiting.popleft()
-            self._take(chunk, source.result(), target.result())
+            before = self.report
+            try:
+                self._take(chunk, source.result(), target.result())
+            except BaseException:
+                self.report = before  # half a chunk must not be counted: it is compared again after `last_key`
+                raise
             self.last_key = chunk.upto or self.last_key
             yield
 

@@ -12,8 +12,9 @@ blocks those who write that one row for some milliseconds.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from executor.errors import MovetablesError, TimedOut
 from executor.native import sidecar
@@ -49,6 +50,15 @@ class Verdict:
     def same(self) -> bool:
         """True when both sides hold the same bytes, or no row."""
         return (self.source and self.source.md5) == (self.target and self.target.md5)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look at a group of keys told: verdicts that stand, keys whose source row changed, and keys that may."""
+
+    settled: list[Verdict]
+    changed: list[str] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
 
 
 class NotRunning(MovetablesError):
@@ -115,38 +125,35 @@ class Confirmer:
         verdicts: list[Verdict] = []
         for start in range(0, len(names), BATCH):
             batch = {name: keys[name] for name in names[start : start + BATCH]}
-            verdicts += self._settle(source, target, batch, samples, 1)
+            verdicts += self._settle(source, target, batch, samples)
         return verdicts
 
     def _settle(
-        self,
-        source: TableLayout,
-        target: TableLayout,
-        keys: dict[str, KeyValues],
-        samples: Sequence[Column],
-        attempt: int,
+        self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[Column]
     ) -> list[Verdict]:
-        self._check()
-        verdicts, exact = self._look(source, target, keys, samples)
-        open_ones = {} if exact else {v.identity: keys[v.identity] for v in verdicts if not v.same}
-        settled = [verdict for verdict in verdicts if verdict.identity not in open_ones]
-        if not open_ones:
-            return settled
-        if not self._versions or (len(open_ones) == 1 and attempt >= OPTIMISTIC_TRIES):
-            return settled + [self._locked(source, target, name, key, samples) for name, key in open_ones.items()]
-        names = list(open_ones)
-        # One busy row spoils its whole batch: halve it, so that the others are settled soon.
-        middle = (len(names) + 1) // 2
-        for half in (names[:middle], names[middle:]):
-            if half:
-                part = {name: open_ones[name] for name in half}
-                settled += self._settle(source, target, part, samples, attempt + (len(names) == 1))
+        settled: list[Verdict] = []
+        groups = deque([(keys, 1)])
+        while groups:
+            group, attempt = groups.popleft()
+            self._check()
+            if attempt > OPTIMISTIC_TRIES or not self._versions:
+                settled += [self._locked(source, target, name, key, samples) for name, key in group.items()]
+                continue
+            look = self._look(source, target, group, samples)
+            settled += look.settled
+            if look.changed:
+                groups.append(({name: group[name] for name in look.changed}, attempt + 1))
+            # One row that goes back and forth spoils the answer for all: halve them, so that the others are settled.
+            middle = (len(look.unsure) + 1) // 2
+            for half in (look.unsure[:middle], look.unsure[middle:]):
+                if half:
+                    again = attempt + (len(look.unsure) == 1)
+                    groups.append(({name: group[name] for name in half}, again))
         return settled
 
     def _look(
         self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[Column]
-    ) -> tuple[list[Verdict], bool]:
-        """Verdicts, and whether no source row that differs has changed meanwhile."""
+    ) -> _Look:
         wanted = list(keys.values())
         self._source.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         try:
@@ -154,14 +161,20 @@ class Confirmer:
             self._wait_for_marker(self._wait)
             after = rows_of(self._target, target, wanted, sample=samples)
             verdicts = [Verdict(name, before.get(name), after.get(name)) for name in keys]
-            differing = [keys[verdict.identity] for verdict in verdicts if not verdict.same]
-            return verdicts, not differing or self._unchanged(source, differing)
+            differing = [verdict for verdict in verdicts if not verdict.same]
+            if not differing:
+                return _Look(verdicts)
+            now = rows_of(self._marking, source, [keys[verdict.identity] for verdict in differing])
+            steady = [v for v in differing if Verdict(v.identity, v.source, now.get(v.identity)).same]
+            changed = [v.identity for v in differing if v not in steady]
+            settled = [verdict for verdict in verdicts if verdict.same]
+            if not steady or self._unchanged(source, [keys[verdict.identity] for verdict in steady]):
+                return _Look(settled + steady, changed)
+            return _Look(settled, changed, [verdict.identity for verdict in steady])
         finally:
             self._release()
 
     def _unchanged(self, layout: TableLayout, keys: Sequence[KeyValues]) -> bool:
-        if not self._versions:
-            return False
         try:
             rows_of(self._source, layout, keys, "LOCK IN SHARE MODE NOWAIT")
         except ServerError as error:
