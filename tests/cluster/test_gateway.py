@@ -602,11 +602,24 @@ def test_refused_statements_say_what_to_do(cluster: Cluster) -> None:
         connection.ping(reconnect=False)
 
 
+class CachingSha2Connection(pymysql.connections.Connection):
+    """Answers the greeting with caching_sha2_password, whatever the server prefers, as MySQL 9's client does."""
+
+    def _get_server_information(self) -> None:
+        super()._get_server_information()
+        self._auth_plugin_name = "caching_sha2_password"
+
+
 def test_users_sign_in_with_their_password(cluster: Cluster) -> None:
     with gateway(cluster.servers["topology"].port, OTHER_PORT, users={"app": "right", "bare": ""}):
         with client(port=OTHER_PORT, password="right") as connection:
             assert fetch(connection, "select 1") == ((1,),)
         client(port=OTHER_PORT, user="bare").close()
+        sha2 = {"host": "127.0.0.1", "port": OTHER_PORT, "user": "app"}
+        with CachingSha2Connection(password="right", **sha2) as connection:
+            assert fetch(connection, "select 1") == ((1,),)
+        with pytest.raises(pymysql.err.OperationalError, match="1045"):
+            CachingSha2Connection(password="wrong", **sha2)
         for user, password in (("app", "wrong"), ("app", ""), ("other", "right"), ("bare", "x")):
             with pytest.raises(
                 pymysql.err.OperationalError, match=f"1045.*Access denied for user '{user}'@'127.0.0.1'"

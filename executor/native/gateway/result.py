@@ -65,6 +65,8 @@ class ResultReader:
             data = self._tail + data
             self._tail = b""
         end = len(data)
+        if self.expect == Expect.FIRST and not pos and end > 5 and data[0] == 1 and 0 < data[4] < 251 and not data[1]:
+            pos = self._skip_columns(data, end)
         row_end_limit = MAX_PAYLOAD if self._deprecate_eof else 9
         while pos < end:
             if end - pos < 4:
@@ -96,6 +98,21 @@ class ResultReader:
                 self._skip = after - end
                 return
             pos = after
+
+    def _skip_columns(self, data: bytes, end: int) -> int:
+        """The way of most result sets: a column count below 251, and all columns in the first bytes that arrive."""
+        left, pos = data[4], 5
+        if data[2]:
+            return 0
+        while left:
+            if end - pos < 4:
+                return 0
+            pos += 4 + (data[pos] | data[pos + 1] << 8 | data[pos + 2] << 16)
+            left -= 1
+        if pos > end:
+            return 0
+        self.expect = Expect.ROWS if self._deprecate_eof else Expect.COLUMNS_EOF
+        return pos
 
     def _rows_end(self, payload: bytes) -> None:
         if payload[0] == 0xFF:

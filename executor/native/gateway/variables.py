@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from executor.native.gateway.errors import not_supported
 
-_AUTOCOMMIT = re.compile(rb"(?:^|[\s,@.])autocommit`?\s*:?=\s*(?:'|\")?(\w+)", re.IGNORECASE)
+_AUTOCOMMIT = re.compile(rb"(?:^|[\s,.]|@@)`?autocommit`?\s*:?=\s*(?:'|\")?(\w+)", re.IGNORECASE)
 _MODE = re.compile(
     rb"sql_mode`?\s*:?=[^;]*(ANSI|NO_BACKSLASH_ESCAPES|DB2|MAXDB|MSSQL|ORACLE|POSTGRESQL)", re.IGNORECASE
 )
