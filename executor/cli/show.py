@@ -167,10 +167,14 @@ def _health(tablet: Tablet) -> str:
     return f"does not answer: {error}" if error else "does not answer"
 
 
+def _worth_showing(move: dict[str, Any]) -> bool:
+    return bool(move["message"]) and move["message"].lower() != move["state"].lower()
+
+
 def _move_text(move: dict[str, Any]) -> str:
     lines = [
         f"Move {move['workflow']}: {move['source']} to {move['target']}, {', '.join(move['tables'])}",
-        f"  state:   {move['state']}" + (f" ({move['message']})" if move["message"] else ""),
+        f"  state:   {move['state']}" + (f" ({move['message']})" if _worth_showing(move) else ""),
         f"  traffic: {move['traffic_state']}",
     ]
     if move["rows_total_estimate"]:
@@ -179,7 +183,8 @@ def _move_text(move: dict[str, Any]) -> str:
         line += f", {move['rate']:,.0f} rows/s" if move["rate"] else ""
         line += f", ETA {duration_text(move['eta'])}" if move["eta"] is not None else ""
         lines.append(line)
-    lines.append("  lag:     " + (f"{move['lag']:.1f} s" if move["lag"] is not None else "unknown"))
+    if move["state"] != "Frozen":
+        lines.append("  lag:     " + (f"{move['lag']:.1f} s" if move["lag"] is not None else "unknown"))
     if move["cutover"]:
         lines.append(f"  cutover: unfinished, at {move['cutover']}; apply again to finish or undo it")
     if move["vdiff"]:
