@@ -20,6 +20,7 @@ from executor.lock import LockLost
 from executor.progress import StepProgress
 from planner.checks import is_verification
 from planner.cluster import Cluster
+from planner.compensation import after_failure
 from planner.step import Action, Refusal, Step
 from planner.steps.vdiff import VDiff
 
@@ -171,6 +172,8 @@ class Application:
         if refusals:
             self._cluster = None
             self._fail(step, self._refusal(step, refusals))
+            for back in after_failure(step, self._done):
+                self._perform(back)
             return
         self._perform(step)
 
@@ -204,6 +207,8 @@ class Application:
             self._fail(step, error, StepState.AMBIGUOUS if ambiguous else StepState.FAILED)
             if ambiguous or isinstance(error, LockLost):
                 raise
+            for back in after_failure(step, self._done):
+                self._perform(back)
             return
         finally:
             self._interrupts.running = ""

@@ -126,16 +126,13 @@ class TopologyJournal:
             "VALUES (%s, %s, %s, %s, %s, %s, '', %s, NULL)",
             [self._run, self._plan, self._fingerprint, who(), self._command, RunState.RUNNING.value, time.time()],
         )
-        self._positions = {step.id: position for position, step in enumerate(steps, start=1)}
-        for step_id, position in self._positions.items():
-            self._write(
-                f"REPLACE INTO {SCHEMA}.run_step (run, position, step, state, message, started_at, ended_at) "
-                "VALUES (%s, %s, %s, %s, '', NULL, NULL)",
-                [self._run, position, step_id, StepState.PLANNED.value],
-            )
+        for position, step in enumerate(steps, start=1):
+            self._add(step.id, position)
 
     def step(self, step: Step, state: StepState, message: str = "") -> None:
-        """Writes the state of one step; committed when this returns."""
+        """Writes the state of one step; committed when this returns. A step that was not planned is added."""
+        if step.id not in self._positions:
+            self._add(step.id, len(self._positions) + 1)
         moment = "started_at" if state is StepState.RUNNING else "ended_at"
         self._write(
             f"UPDATE {SCHEMA}.run_step SET state=%s, message=%s, {moment}=%s WHERE run=%s AND position=%s",
@@ -145,6 +142,14 @@ class TopologyJournal:
     def end(self, state: RunState, message: str = "") -> None:
         """Writes how the run ended."""
         settle_run(self._topology, self._run, state, message)
+
+    def _add(self, step_id: str, position: int) -> None:
+        self._positions[step_id] = position
+        self._write(
+            f"REPLACE INTO {SCHEMA}.run_step (run, position, step, state, message, started_at, ended_at) "
+            "VALUES (%s, %s, %s, %s, '', NULL, NULL)",
+            [self._run, position, step_id, StepState.PLANNED.value],
+        )
 
     def _write(self, sql: str, args: list[object]) -> None:
         write(self._topology, sql, args)

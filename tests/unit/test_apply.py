@@ -25,6 +25,7 @@ from executor.lock import LockLost
 from executor.recording import RecordingBackend
 from planner.cluster import VDiffSummary
 from planner.document import MoveState
+from planner.moves import live_state
 from planner.plan import plan
 from planner.step import Step
 from tests.unit.apply_doubles import Act, Collected, MemoryBackend, MemoryJournal, run
@@ -284,3 +285,24 @@ def test_a_dry_run_takes_every_step_through_the_same_code_and_performs_none() ->
     assert "  Create reverse vreplication workflow commerce2customer_reverse" in lines
     assert "    topology> SELECT 'complete';" in lines
     assert plan(document(COMPLETED), recording.observe()).steps == ()
+
+
+def test_reads_go_back_when_the_writes_that_they_were_switched_for_cannot_follow() -> None:
+    made = plan(document(replace(MOVE, state=MoveState.SWITCHED)), both())
+    backend = MemoryBackend(both(), before={"switch_writes": fail(MovetablesError("the fence did not hold"))})
+    applied = run(backend, made.steps)
+    assert backend.performed[-3:] == [
+        "switch_reads:customer.commerce2customer",
+        "switch_writes:customer.commerce2customer",
+        "reverse_reads:customer.commerce2customer",
+    ]
+    assert str(applied.error) == "the fence did not hold"
+    assert live_state(backend.cluster, replace(MOVE, tables=("corder", "customer"))) is MoveState.RUNNING
+
+
+def test_reads_that_an_earlier_run_switched_stay_when_writes_fail() -> None:
+    start = at(MoveState.READS_SWITCHED)
+    made = plan(document(replace(MOVE, state=MoveState.SWITCHED)), start)
+    backend = MemoryBackend(start, before={"switch_writes": fail(MovetablesError("the fence did not hold"))})
+    run(backend, made.steps)
+    assert backend.performed == ["switch_writes:customer.commerce2customer"]
