@@ -177,6 +177,7 @@ def test_rules_decide_where_a_name_goes(text: str, target: str, keyspace: str, s
         ("delete from customer", "commerce@replica", 1290, "current type: replica"),
         ("with x as (select 1) update customer set a=1", "commerce@replica", 1290, "only for primary"),
         ("create table t (i int)", "", 1046, "type use"),
+        ("insert into mysql.global_priv values (1)", "commerce", 1235, "tablet itself"),
     ],
 )
 def test_statement_that_cannot_be_routed_says_why(text: str, target: str, errno: int, words: str) -> None:

@@ -176,7 +176,10 @@ class StatementRunner:
                         await self._wait(snapshot, deadline, route)
                         continue
                     self._sent = False
-                    answer, backend = await self._send(request, route, target, client, sink)
+                    sent = await self._send(request, route, snapshot, target, client, sink)
+                    if sent is None:
+                        continue
+                    answer, backend = sent
                 else:
                     snapshot, route, backend = attempt.snapshot, attempt.route, attempt.backend
                     self._sent, self._used = True, backend
@@ -228,8 +231,15 @@ class StatementRunner:
             return answer
 
     async def _send(
-        self, request: Request, route: Route, target: Target, client: PacketStream | None, sink: Callable[[bytes], None]
-    ) -> tuple[Answer, Backend]:
+        self,
+        request: Request,
+        route: Route,
+        snapshot: Snapshot,
+        target: Target,
+        client: PacketStream | None,
+        sink: Callable[[bytes], None],
+    ) -> tuple[Answer, Backend] | None:
+        """The answer and who gave it; None when routing changed while the connection was made, and nothing was sent."""
         connections = self._connections
         self._used = None
         last = connections.last
@@ -249,6 +259,8 @@ class StatementRunner:
                 packets = long_data + frame(payload)
         except Refused as error:
             return Answer(error=error.packet()), backend
+        if self._snapshots.current is not snapshot:
+            return None
         self._sent = True
         self._used = backend
         if len(payload) // MAX_PAYLOAD == len(request.payload) // MAX_PAYLOAD:

@@ -43,15 +43,14 @@ class Route:
     """Where one shape goes. `key` is None when any primary will do.
 
     `parts` are the pieces between the literals of the statement to send, None when it is to be sent as it came.
-    `names` are the ``keyspace.table`` names that it touches, as routed; `routed` tells that a rule decided, `denied`
-    that one of them may not be written where it is.
+    `names` are the ``keyspace.table`` names that it touches, as routed; `denied` tells that one of them may not be
+    written where it is.
     """
 
     statement: Statement
     key: Key | None
     parts: tuple[bytes, ...] | None
     names: frozenset[str]
-    routed: bool
     denied: bool
 
 
@@ -78,13 +77,17 @@ def route(statement: Statement, target: Target, state: TopologyState, rules: Map
     """Routes `statement` for a session at `target`. Raises GatewayError with what to do instead."""
     resolved: dict[str, list[str]] = {}
     edits: list[tuple[int, int, bytes]] = []
-    routed = system = False
+    system = False
     for ref in statement.refs:
         if ref.qualifier.lower() in SYSTEM_SCHEMAS:
             system = True
+            if statement.writes and ref.qualifier.lower() == "mysql":
+                raise not_supported(
+                    f"a {statement.word} statement that uses {ref.qualifier}.{ref.table} is not supported by the "
+                    "gateway; connect to the tablet itself for that"
+                )
             continue
-        keyspace, table, by_rule = _resolve(ref, target, state, rules)
-        routed |= by_rule
+        keyspace, table = _resolve(ref, target, state, rules)
         resolved.setdefault(keyspace, []).append(table)
         if ref.qualifier:
             edits.append((*ref.qualifier_span, _database(keyspace, state)))
@@ -122,7 +125,6 @@ def route(statement: Statement, target: Target, state: TopologyState, rules: Map
         (chosen, target.type) if chosen else None,
         _edited(statement.shape, edits) if edits else None,
         frozenset(f"{keyspace}.{table}" for keyspace, tables in resolved.items() for table in tables),
-        routed,
         any(
             table in record.denied_tables
             for keyspace, tables in resolved.items()
@@ -132,17 +134,17 @@ def route(statement: Statement, target: Target, state: TopologyState, rules: Map
     )
 
 
-def _resolve(ref: Name, target: Target, state: TopologyState, rules: Mapping[str, str]) -> tuple[str, str, bool]:
+def _resolve(ref: Name, target: Target, state: TopologyState, rules: Mapping[str, str]) -> tuple[str, str]:
     keyspace = ref.qualifier or target.keyspace
     if ref.qualifier and state.keyspace(ref.qualifier) is None:
         raise unknown_database(ref.qualifier)
     found = resolve(rules, keyspace or None, ref.table, target.type)
     if found is not None:
-        return found[0], found[1], True
+        return found
     if keyspace:
-        return keyspace, ref.table, False
+        return keyspace, ref.table
     if len(state.keyspaces) == 1:
-        return state.keyspaces[0].name, ref.table, False
+        return state.keyspaces[0].name, ref.table
     raise _no_keyspace(state)
 
 

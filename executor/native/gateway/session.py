@@ -1,15 +1,13 @@
 """One client: reads its commands, keeps its state, answers what the gateway can answer itself.
 
-Limits, all refused with a message that says what to do: statements over two keyspaces, LOCK TABLES, SQL-level PREPARE,
-XA, HANDLER, SET GLOBAL and other administration of one server, COM_CHANGE_USER, COM_FIELD_LIST. Routines, triggers and
-views run on their server as they are: the tables inside them are not routed. The results of several statements in one
-command are held in memory until each is complete.
+The limits of the gateway are listed in the package's own docstring.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 
 from executor.native.gateway import admin, packets
@@ -42,6 +40,7 @@ from executor.native.gateway.variables import autocommit_in, refuse_unsafe
 from executor.native.topology import TabletRecord
 
 _log = logging.getLogger(__name__)
+_STARTED = time.monotonic()
 _LITERAL = re.compile(rb"^['\"](.*)['\"]$", re.DOTALL)
 
 
@@ -532,7 +531,9 @@ class Session:
         self._reply_ok()
 
     async def _statistics(self, _payload: bytes) -> None:
-        self._reply([f"Sessions: {len(self._registry)}  Topology version: {self._snapshot.state.version}".encode()])
+        uptime = int(time.monotonic() - _STARTED)
+        version = self._snapshot.state.version
+        self._reply([f"Uptime: {uptime}  Threads: {len(self._registry)}  Topology version: {version}".encode()])
 
     async def _set_option(self, payload: bytes) -> None:
         self._multi = payload[1:3] == b"\0\0"
