@@ -57,7 +57,6 @@ class Follower:
         stopping: Callable[[], bool],
         run_ddl: Callable[[str], Sequence[TableLayout]],
     ) -> None:
-        self._client = client
         self._applier = applier
         self._record = record
         self._stopping = stopping
@@ -116,7 +115,7 @@ class Follower:
                 f"the columns of {change.table.table} differ between source and target: {', '.join(sorted(missing))}",
                 "make both definitions equal, then set the move's state to created and to running again",
             )
-        decode = change.table.decoder([c.name for c in layout.columns], [c.name for c in layout.key])
+        decode = change.table.decoder([c.name for c in layout.columns], [c.name for c in layout.key], False)
         if change.kind is RowsKind.INSERT:
             for (after,) in decode(change.rows):
                 self._applier.put(layout.name, *after)
@@ -186,7 +185,7 @@ class Follower:
         self._applier.replace_layouts(layouts)
 
     def _commit_if_due(self, timestamp: float) -> None:
-        caught_up = not self._client.pending()
+        caught_up = not self._reader.pending()
         due = (
             (caught_up and (self._applier.pending_bytes > 0 or self._due(IDLE_WRITE_SECONDS / 10)))
             or self._marked

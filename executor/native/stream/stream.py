@@ -22,6 +22,9 @@ SERVER_ID_BASE = 1_900_000_000
 """Server ids of our binlog clients start here; the id of the stream's record and its keyspace are mixed in."""
 
 
+XA_SECONDS = 30.0
+
+
 class StreamBusy(MovetablesError):
     """Another process runs this stream."""
 
@@ -49,8 +52,7 @@ class Stream:
             target = stack.enter_context(connect(self._target_login, apply=True))
             # Held by the applying connection itself: whoever loses the connection has lost the lock and the
             # transaction with it. The position's compare-and-set guards what the lock cannot.
-            name = f"movetables:stream:{self.keyspace}.{self.workflow}"[:64]
-            if target.value("SELECT GET_LOCK(%s, 0)", [name]) != 1:
+            if target.value("SELECT GET_LOCK(%s, 0)", [sidecar.stream_lock(self.keyspace, self.workflow)]) != 1:
                 raise StreamBusy(f"stream {self.keyspace}.{self.workflow} is run by another process")
             source = stack.enter_context(connect(self._source_login))
             record = sidecar.stream(target, self.keyspace, self.workflow)
@@ -79,13 +81,25 @@ class Stream:
     ) -> sidecar.StreamRecord:
         # A marker first: a server that has never written a transaction has no position to start from.
         sidecar.write_marker(source, self.keyspace, self.workflow, "copy")
-        target.execute(
-            f"UPDATE {sidecar.SCHEMA}.vreplication SET pos=%s WHERE id=%s AND pos=''", [source.position(), record.id]
-        )
+        position = source.position()
+        self._wait_for_prepared(source)
+        target.execute(f"UPDATE {sidecar.SCHEMA}.vreplication SET pos=%s WHERE id=%s AND pos=''", [position, record.id])
         fresh = sidecar.stream(target, self.keyspace, self.workflow)
         if fresh is None or not fresh.pos:
             raise StreamBusy(f"stream {self.keyspace}.{self.workflow} was deleted while it started")
         return fresh
+
+    def _wait_for_prepared(self, source: Connection) -> None:
+        """Rows of a prepared XA transaction are in the binlog before the position, and visible only after it."""
+        deadline = time.monotonic() + XA_SECONDS
+        while prepared := source.query("XA RECOVER"):
+            if time.monotonic() > deadline:
+                names = ", ".join(repr(row["data"]) for row in prepared[:3])
+                raise MovetablesError(
+                    f"the source has prepared XA transactions ({names}), whose rows a copy would miss",
+                    "commit or roll them back (XA RECOVER lists them), then apply again",
+                )
+            time.sleep(0.05)
 
     def _layouts(self, target: Connection, record: sidecar.StreamRecord) -> list[TableLayout]:
         """Layouts of the target's tables: what is written there decides which columns are needed."""
@@ -120,6 +134,8 @@ class Stream:
             try:
                 while any(not state.done for state in states) and not self._stopping():
                     self._stall_at_marker(source, follower)
+                    if self._stopping():
+                        return  # not at the marker: what a chunk would read now may be older than what was applied
                     states = copier.copy_batch(states, target)
                     reached("stream:chunks_copied")
             finally:
@@ -128,6 +144,8 @@ class Stream:
             return
         # Past everything that the last chunks may have seen, so that the tables are equal before they count as copied.
         self._stall_at_marker(source, follower)
+        if self._stopping():
+            return
         self._run_post_copy_actions(target, record)
         self._become_running(target, record)
 
