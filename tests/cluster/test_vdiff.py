@@ -2,159 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import jsonschema
 import pytest
 
-import schemas
 from executor.errors import LockHeld, Refused, TimedOut, Usage
 from executor.native import sidecar
-from executor.native.local import mariadbd
 from executor.native.local.mariadbd import LocalServer
-from executor.native.servers import Connection, ServerError, connect
-from executor.native.stream.stream import Stream
-from executor.native.topology import KeyspaceRecord, TabletRecord, Topology
+from executor.native.servers import ServerError
 from executor.native.vdiff import records, show
 from executor.native.vdiff.confirm import NotRunning
 from executor.native.vdiff.options import VDiffOptions
-from executor.native.vdiff.report import TableReport, VDiffReport
 from executor.native.vdiff.run import run_vdiff
 from executor.native.vdiff.summary import latest
-from executor.native.waiting import wait_until
-from planner.cluster import StreamState, TabletType
+from planner.cluster import StreamState
 from tests.cluster.conftest import Ports
-
-KEYSPACE, WORKFLOW = "customer", "commerce2customer"
-
-
-@dataclass
-class Move:
-    """A workflow between two servers whose stream runs in a thread of the test."""
-
-    source: LocalServer
-    target: LocalServer
-    topology: LocalServer
-    stop: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-
-    def begin(self, definition: str, *rows: str) -> None:
-        """Creates table t on both sides with `rows` on the source, and waits until the stream has copied it."""
-        with self.connect_source() as source, self.connect_target() as target:
-            source.execute(f"CREATE TABLE src.t ({definition}) ENGINE=InnoDB")
-            target.execute(f"CREATE TABLE dst.t ({definition}) ENGINE=InnoDB")
-            for row in rows:
-                source.execute(f"INSERT INTO src.t {row}")
-            sidecar.create_stream(
-                target,
-                keyspace=KEYSPACE,
-                workflow=WORKFLOW,
-                source_keyspace="commerce",
-                tables=["t"],
-                db_name="dst",
-                source_db_name="src",
-                copy=True,
-            )
-            sidecar.set_state(target, KEYSPACE, WORKFLOW, StreamState.COPYING)
-            self.start_stream()
-            self.wait_for(StreamState.RUNNING)
-
-    def start_stream(self) -> None:
-        stream = Stream(self.source.login, self.target.login, KEYSPACE, WORKFLOW, self.stop.is_set)
-        self.thread = threading.Thread(target=stream.run, daemon=True)
-        self.thread.start()
-
-    def stop_stream(self) -> None:
-        self.stop.set()
-        if self.thread is not None:
-            self.thread.join(30)
-            assert not self.thread.is_alive()
-        self.stop.clear()
-
-    def wait_for(self, state: StreamState) -> None:
-        with self.connect_target() as target:
-
-            def reached() -> bool:
-                record = sidecar.stream(target, KEYSPACE, WORKFLOW)
-                return record is not None and record.state is state
-
-            wait_until(reached, 30, f"the stream to be {state}")
-
-    def connect_source(self) -> Connection:
-        return connect(self.source.login, database="src")
-
-    def connect_target(self) -> Connection:
-        return connect(self.target.login, database="dst")
-
-    def on_target(self, *statements: str) -> None:
-        with self.connect_target() as target:
-            for statement in statements:
-                assert target.execute(statement) >= 0
-
-    def on_source(self, *statements: str) -> None:
-        with self.connect_source() as source:
-            for statement in statements:
-                source.execute(statement)
-
-    def vdiff(self, **options: object) -> VDiffReport:
-        given = VDiffOptions(**options)  # type: ignore[arg-type]
-        return run_vdiff(self.source.login, self.target.login, KEYSPACE, WORKFLOW, options=given)
+from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters, fresh_move, only_table, running_servers
 
 
 @pytest.fixture(scope="module")
 def servers(template: Path, ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LocalServer]]:
-    folder = tmp_path_factory.mktemp("vdiff")
-    names = ("source", "target", "topology")
-    made = [LocalServer(name, folder / name, ports.take(), 11 + i, "secret") for i, name in enumerate(names)]
-    for server in made:
-        mariadbd.start(server, template)
-    yield made
-    for server in made:
-        mariadbd.stop(server)
+    with running_servers(template, ports, tmp_path_factory.mktemp("vdiff")) as servers:
+        yield servers
 
 
 @pytest.fixture
 def move(servers: list[LocalServer]) -> Iterator[Move]:
-    source, target, topology = servers
-    for server, database in ((source, "src"), (target, "dst")):
-        with connect(server.login) as connection:
-            for statement in (
-                f"DROP DATABASE IF EXISTS {database}",
-                f"DROP DATABASE IF EXISTS {sidecar.SCHEMA}",
-                f"CREATE DATABASE {database}",
-            ):
-                connection.execute(statement)
-            sidecar.ensure(connection)
-    made = Move(source, target, topology)
-    yield made
-    made.stop_stream()
+    with fresh_move(servers) as move:
+        yield move
 
 
-def only_table(report: VDiffReport) -> TableReport:
-    assert report.state == "completed"
-    assert len(report.tables) == 1
-    return report.tables[0]
-
-
-def counters(report: VDiffReport) -> tuple[int, int, int, int]:
-    """(matching, mismatched, extra on the source, extra on the target)."""
-    table = only_table(report)
-    assert table.rows_compared == table.matching + table.mismatched + table.extra_source + table.extra_target
-    return table.matching, table.mismatched, table.extra_source, table.extra_target
-
-
-MANY = "SELECT seq, seq FROM seq_1_to_3000"
 DIFFERENCES = {
     "one microsecond": ("v DATETIME(6)", "'2024-05-05 10:00:00.123456'", "'2024-05-05 10:00:00.123457'"),
     "one microsecond of a timestamp": ("v TIMESTAMP(6) NULL", "'2024-05-05 10:00:00'", "'2024-05-05 10:00:00.000001'"),
@@ -192,8 +73,8 @@ def test_a_difference_in_one_value_is_found(move: Move, what: str) -> None:
     assert counters(report) == (2, 1, 0, 0)
     source, target = only_table(report).mismatch_samples[0]
     assert source["id"] == target["id"] == "2"
-    with move.connect_source() as a, move.connect_target() as b:
-        assert source["v"] != target["v"] or what in ("NULL and the word", "one byte of a blob"), (a, b)
+    if what not in ("NULL and the word", "one byte of a blob"):  # look alike as text, and where it is cut off
+        assert source["v"] != target["v"]
 
 
 def test_missing_and_extra_rows_are_found_at_both_ends(move: Move) -> None:
@@ -407,6 +288,21 @@ def test_a_stream_that_stands_still_is_an_error_and_not_a_difference(move: Move)
     assert counters(report) == (3000, 0, 0, 0)
 
 
+def test_a_late_stream_is_waited_for(move: Move) -> None:
+    move.begin("id INT PRIMARY KEY, v INT", MANY)
+    with move.connect_target() as blocker:
+        # The applier takes this row before it writes anything.
+        blocker.execute("START TRANSACTION")
+        blocker.query(f"SELECT * FROM {sidecar.SCHEMA}.vreplication FOR UPDATE")
+        move.on_source("UPDATE t SET v=0 WHERE id=5", "DELETE FROM t WHERE id=6", "INSERT INTO t VALUES (-1,0)")
+        release = threading.Timer(1.5, lambda: blocker.execute("COMMIT"))
+        release.start()
+        began = time.monotonic()
+        assert counters(move.vdiff()) == (3000, 0, 0, 0)
+        assert time.monotonic() - began > 1
+        release.join()
+
+
 def test_a_stream_that_stops_while_it_is_waited_for_is_an_error(move: Move) -> None:
     move.begin("id INT PRIMARY KEY, v INT", MANY)
     move.stop_stream()
@@ -471,121 +367,3 @@ def test_only_one_process_runs_a_vdiff(move: Move) -> None:
             pytest.raises(LockHeld, match="is being run by another process"),
         ):
             run_vdiff(move.source.login, move.target.login, KEYSPACE, WORKFLOW, uuid=record.uuid)
-
-
-def environment(move: Move, folder: Path) -> Path:
-    """An inventory of both servers and their primaries in that topology."""
-    (folder / "password").write_text("secret")
-    sides = (("commerce", "src", 100, move.source), (KEYSPACE, "dst", 200, move.target))
-    path = folder / "inventory.yaml"
-    path.write_text(
-        "version: 1\nname: test\n"
-        f"topology: {{host: 127.0.0.1, port: {move.topology.port}}}\n"
-        f"credentials: {{user: {move.source.login.user}, password: {{file: password}}}}\n"
-        "gateway: {port: 25098}\n"
-        f"keyspaces: {{commerce: {{database: src}}, {KEYSPACE}: {{database: dst}}}}\n"
-        "tablets:\n"
-        + "".join(
-            f"  zone1-{uid:010}: {{keyspace: {keyspace}, type: primary, host: 127.0.0.1, port: {server.port}}}\n"
-            for keyspace, _, uid, server in sides
-        )
-    )
-    topology = Topology(move.topology.login)
-    topology.create()
-    for keyspace, database, uid, server in sides:
-        record = TabletRecord(f"zone1-{uid:010}", keyspace, TabletType.PRIMARY, "127.0.0.1", server.port, False)
-        made = KeyspaceRecord(keyspace, database)
-        topology.update(lambda state, made=made, record=record: state.with_keyspace(made).with_tablet(record))  # type: ignore[misc]
-    topology.close()
-    return path
-
-
-def command(path: Path, *words: str, kill_at: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "executor.cli.main", "vdiff", *words, "-i", str(path)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "MOVETABLES_KILL_AT": kill_at},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def test_a_killed_vdiff_goes_on_where_it_was(move: Move, tmp_path: Path) -> None:
-    move.begin("id INT PRIMARY KEY, v INT", "SELECT seq, seq FROM seq_1_to_70000")
-    path = environment(move, tmp_path)
-    move.on_target("UPDATE t SET v=0 WHERE id=10")
-    name, uuid = f"{KEYSPACE}.{WORKFLOW}", "4b3f9b7e-6b4c-4b59-9d1b-0c2f2f4d9a11"
-    killed = command(path, "create", name, uuid, kill_at="vdiff.saved")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    with move.connect_target() as target:
-        kept = show.one(target, KEYSPACE, WORKFLOW, uuid)
-        assert (kept.state, kept.rows_compared, kept.has_mismatch) == ("started", 20000, True)
-    # What was compared before the kill is not looked at again: the repaired row still counts, and only once.
-    move.on_target("UPDATE t SET v=10 WHERE id=10", "UPDATE t SET v=0 WHERE id=60000")
-    resumed = command(path, "resume", name, uuid, "--format", "json")
-    assert resumed.returncode == 7, resumed.stderr
-    report = json.loads(resumed.stdout)
-    jsonschema.validate(report, schemas.load("vdiff"))
-    assert (report["State"], report["RowsCompared"]) == ("completed", 70000)
-    assert report["TableSummary"]["t"]["MismatchedRows"] == 2
-
-
-def test_an_unfinished_vdiff_is_continued_without_naming_it(move: Move, tmp_path: Path) -> None:
-    move.begin("id INT PRIMARY KEY, v INT", "SELECT seq, seq FROM seq_1_to_70000")
-    path = environment(move, tmp_path)
-    uuid = "4b3f9b7e-6b4c-4b59-9d1b-0c2f2f4d9a12"
-    command(path, "create", f"{KEYSPACE}.{WORKFLOW}", uuid, kill_at="vdiff.saved")
-    report = move.vdiff()
-    assert report.uuid == uuid
-    assert counters(report) == (70000, 0, 0, 0)
-    assert move.vdiff().uuid != uuid
-
-
-def test_the_command_compares_and_shows(move: Move, tmp_path: Path) -> None:
-    move.begin("id INT PRIMARY KEY, v INT", MANY)
-    path, name = environment(move, tmp_path), f"{KEYSPACE}.{WORKFLOW}"
-    nothing = command(path, "show", name, "last")
-    assert nothing.stdout == f"No previous vdiff found for {name}\n", nothing.stderr
-    assert command(path, "show", name, "all", "--format", "json").stdout == "[]\n"
-    clean = command(path, "create", name, "--wait")
-    assert clean.returncode == 0, clean.stderr
-    assert "HasMismatch:  false" in clean.stdout
-    move.on_target("DELETE FROM t WHERE id=3")
-    different = command(path, "create", name)
-    assert different.returncode == 7
-    assert "ExtraRowsSource:  1" in different.stdout
-    assert "found differences" in different.stderr
-    shown = json.loads(command(path, "show", name, "--format", "json").stdout)
-    jsonschema.validate(shown, schemas.load("vdiff"))
-    assert shown["Reports"]["t"]["0"]["ExtraRowsSourceSample"] == [{"Row": {"id": "3", "v": "3"}}]
-    assert command(path, "show", name, "all").stdout.count("completed") == 2
-    assert command(path, "show", name, "nonsense").returncode == 64
-    assert command(path, "create", "nodot").returncode == 64
-    assert command(path, "delete", name, "all").stdout == "VDiff delete completed\n"
-    assert command(path, "show", name, "last", "--format", "json").stdout == "{}\n"
-
-
-def test_a_vdiff_that_is_stopped_elsewhere_ends_and_can_be_resumed(move: Move) -> None:
-    move.begin("id INT PRIMARY KEY, v INT", "SELECT seq, seq FROM seq_1_to_70000")
-
-    class StopAtOnce:
-        """A progress that stops the VDiff from another connection as soon as it has begun."""
-
-        def update(self, *_: object, **__: object) -> None:
-            with move.connect_target() as other:
-                for listed in show.every(other, KEYSPACE, WORKFLOW):
-                    show.stop(other, KEYSPACE, WORKFLOW, listed.uuid)
-
-        def check_interrupt(self) -> None:
-            return
-
-        @contextmanager
-        def shielded(self, what: str) -> Iterator[None]:
-            yield
-
-    stopped = run_vdiff(move.source.login, move.target.login, KEYSPACE, WORKFLOW, progress=StopAtOnce())
-    assert (stopped.state, stopped.tables[0].state, stopped.rows_compared) == ("stopped", "stopped", 20000)
-    resumed = run_vdiff(move.source.login, move.target.login, KEYSPACE, WORKFLOW, uuid=stopped.uuid)
-    assert counters(resumed) == (70000, 0, 0, 0)

@@ -35,7 +35,8 @@ CHANGED_ERRNOS = frozenset({1020, 1205, 1213})
 """Record changed since the snapshot, lock wait (NOWAIT: locked by a writer), deadlock."""
 ER_UNKNOWN_SYSTEM_VARIABLE = 1193
 
-CheckInterrupt = Callable[[], None]
+Tell = Callable[[str], None]
+"""Called all the time with what is being waited for, "" for nothing; raises Interrupted when it should end."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,12 @@ class Confirmer:
     `wait` (seconds) is how long the stream may stand still before waiting for it is given up.
     """
 
-    def __init__(
-        self, source: Connect, target: Connect, keyspace: str, workflow: str, wait: float, check: CheckInterrupt
-    ) -> None:
+    def __init__(self, source: Connect, target: Connect, keyspace: str, workflow: str, wait: float, tell: Tell) -> None:
         self._source, self._target = source(), target()
         self._marking = source()
         self._keyspace, self._workflow = keyspace, workflow
         self._wait = wait
-        self._check = check
+        self._tell = tell
         self._versions = self._ask_for_versions()
 
     def close(self) -> None:
@@ -135,7 +134,7 @@ class Confirmer:
         groups = deque([(keys, 1)])
         while groups:
             group, attempt = groups.popleft()
-            self._check()
+            self._tell("")
             if attempt > OPTIMISTIC_TRIES or not self._versions:
                 settled += [self._locked(source, target, name, key, samples) for name, key in group.items()]
                 continue
@@ -187,7 +186,7 @@ class Confirmer:
         self, source: TableLayout, target: TableLayout, name: str, key: KeyValues, samples: Sequence[Column]
     ) -> Verdict:
         for _ in range(LOCKED_TRIES):
-            self._check()
+            self._tell("")
             self._source.execute("START TRANSACTION")
             try:
                 before = rows_of(self._source, source, [key], "LOCK IN SHARE MODE", samples)
@@ -236,7 +235,7 @@ class Confirmer:
                     f"{wanted} within {seconds:g} s, so what differs cannot be told from what is late",
                     "check that movetables serve runs and that the target keeps up; then resume the VDiff",
                 )
-            self._check()
+            self._tell(f"waiting for the stream to get from {record.pos or 'its start'} to {wanted}")
             time.sleep(POLL_SECONDS)
 
     def _ask_for_versions(self) -> bool:

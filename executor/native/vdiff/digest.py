@@ -4,9 +4,9 @@ The digest is the MD5 of the exact text of all rows of the range, in key order, 
 that order the rows differently (another collation of the key) get different digests of equal rows: that costs a closer
 look, and hides nothing.
 
-Measured with 500,000 rows of 8 columns, two MariaDB 10.11 on 2 cores: MD5 of the grouped text 350,000 rows/s; XOR of
-half an MD5 per row 267,000; XOR of both halves 236,000; SUM and XOR of both halves 156,000; XOR of CRC32, which cannot
-see two values that changed places, 418,000.
+Measured with 500,000 rows of 8 columns (130 bytes, one DOUBLE) on MariaDB 10.11, server time per row: counting 0.4 us,
+rendering the text 1.8, MD5 of the grouped text 2.3, XOR of half an MD5 per row 2.9, SUM and XOR of both halves 5. XOR
+of a CRC32 per row takes 1.6, and cannot see two rows that exchanged their values. The text of the DOUBLE alone is 0.7.
 """
 
 from __future__ import annotations

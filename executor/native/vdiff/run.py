@@ -182,6 +182,11 @@ class _Run:
         if self._progress is not None:
             self._progress.check_interrupt()
 
+    def _waiting(self, text: str) -> None:
+        if text and self._progress is not None:
+            self._progress.update(text, reason=text)
+        self._check()
+
     def _compare(self) -> None:
         record = self._record
         stream = require_fit(self._connection, record.keyspace, record.workflow)
@@ -202,7 +207,7 @@ class _Run:
             record.keyspace,
             record.workflow,
             record.options.filtered_replication_wait_time,
-            self._check,
+            self._waiting,
         )
         readers = Readers(source, target)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from executor.errors import Usage
@@ -17,7 +18,7 @@ from planner.cluster import SHARD
 def last(connection: Connection, keyspace: str, workflow: str) -> VDiffReport | None:
     """The newest VDiff of a workflow, or None."""
     found = _newest_first(connection, keyspace, workflow)
-    return records.report(connection, found[0]) if found else None
+    return _report(connection, found[0]) if found else None
 
 
 def every(connection: Connection, keyspace: str, workflow: str) -> list[VDiffReport]:
@@ -30,7 +31,15 @@ def every(connection: Connection, keyspace: str, workflow: str) -> list[VDiffRep
 
 def one(connection: Connection, keyspace: str, workflow: str, uuid: str) -> VDiffReport:
     """The VDiff `uuid`. Raises MovetablesError when there is none."""
-    return records.report(connection, records.require(connection, keyspace, workflow, uuid))
+    return _report(connection, records.require(connection, keyspace, workflow, uuid))
+
+
+def _report(connection: Connection, record: records.VDiffRecord) -> VDiffReport:
+    report = records.report(connection, record)
+    if record.state == STARTED and not records.is_running(connection, record.uuid):
+        where = f"{record.keyspace}.{record.workflow} {record.uuid}"
+        return replace(report, error=f"the process that ran it has ended; go on with: movetables vdiff resume {where}")
+    return report
 
 
 def stop(connection: Connection, keyspace: str, workflow: str, uuid: str) -> None:
