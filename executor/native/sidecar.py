@@ -6,6 +6,7 @@ transaction as the rows it covers. Table names and columns follow Vitess's `_vt`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -176,6 +177,12 @@ def create_stream(
                     f"INSERT IGNORE INTO {SCHEMA}.copy_state (vrepl_id, table_name) VALUES (%s,%s)", [record.id, table]
                 )
         log(connection, record.id, "Stream Created", StreamState.STOPPED, "")
+
+
+def stream_lock(keyspace: str, workflow: str) -> str:
+    """The name of the lock on the target's primary that whoever runs the stream holds."""
+    name = f"movetables:stream:{keyspace}.{workflow}"
+    return name if len(name) <= 64 else f"movetables:stream:{hashlib.sha256(name.encode()).hexdigest()[:40]}"
 
 
 def set_state(connection: Connection, keyspace: str, workflow: str, state: StreamState, message: str = "") -> None:

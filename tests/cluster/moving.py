@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.cluster.conftest import Ports, TestCluster, write_inventory
 
 from executor.crashpoints import VARIABLE
 from executor.native import sidecar
@@ -42,6 +42,7 @@ from planner.document import Move
 from planner.inventory import Inventory
 from planner.step import Step
 from planner.steps.registry import STEP_KINDS
+from tests.cluster.conftest import Ports, TestCluster, write_inventory
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE, TARGET = "commerce", "customer"
@@ -392,20 +393,22 @@ def contents(connection: Connection, keyspace: str, table: str) -> list[tuple[ob
         f"{quote(c.name)}" if c.data_type in ("float", "double") else f"HEX({quote(c.name)})"
         for c in described[0].columns
     )
-    plain = dict.fromkeys(range(256), str)
-    saved, connection.raw.decoders = connection.raw.decoders, plain  # type: ignore[attr-defined]
+    raw: Any = connection.raw
+    saved, raw.decoders = raw.decoders, dict.fromkeys(range(256), str)
     try:
         rows = connection.query(
             f"SELECT CAST({layout.tuple_expression} AS BINARY) AS t, {columns} FROM {layout.qualified}"
         )
     finally:
-        connection.raw.decoders = saved  # type: ignore[attr-defined]
+        raw.decoders = saved
     return sorted((tuple(row.values()) for row in rows), key=repr)
 
 
 def step_of(kind: str, move: Move) -> Step:
     """The step of that kind for `move`."""
-    return STEP_KINDS[kind](move)  # type: ignore[call-arg]
+    made: Any = STEP_KINDS[kind]
+    step: Step = made(move)
+    return step
 
 
 def hold_table(connection: Connection, table: str) -> None:

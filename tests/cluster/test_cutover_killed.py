@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.cluster import moving
-from tests.cluster.moving import NAME, SOURCE, TARGET, Moving, points
 
 from executor.errors import Refused
 from executor.native import sidecar
 from executor.native.cutover.switch import settle
 from planner.cluster import StreamState
+from tests.cluster import moving
+from tests.cluster.moving import NAME, SOURCE, TARGET, Moving, points
 
 pair, move = moving.pair, moving.move
 

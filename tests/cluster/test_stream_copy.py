@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from tests.cluster import moving
-from tests.cluster.moving import Moving
 
 from executor.native.servers import Connection, ServerError
 from executor.native.stream import copy
-from planner.cluster import StreamState
+from tests.cluster import moving
+from tests.cluster.moving import Moving
 
 pair, move = moving.pair, moving.move
 
@@ -52,9 +51,7 @@ SHAPES = {
         ("a", "b", "c"),
         lambda r: (str(r.randint(-2, 2)), word(r), f"'2024-05-0{r.randint(1, 3)} 00:00:00.00000{r.randint(0, 3)}'"),
     ),
-    "words": Shape(
-        f"id VARCHAR(40) COLLATE utf8mb4_general_ci PRIMARY KEY, {REST}", ("id",), lambda r: (word(r),)
-    ),
+    "words": Shape(f"id VARCHAR(40) COLLATE utf8mb4_general_ci PRIMARY KEY, {REST}", ("id",), lambda r: (word(r),)),
     "binaries": Shape(
         f"id BINARY(16) PRIMARY KEY, {REST}",
         ("id",),
@@ -63,7 +60,9 @@ SHAPES = {
     "times": Shape(
         f"id DATETIME(6) PRIMARY KEY, {REST}",
         ("id",),
-        lambda r: (f"'{r.choice(['0000-00-00', '2024-00-10', '9999-12-31'])} 00:00:{r.randint(0, 30):02}.00000{r.randint(0, 9)}'",),
+        lambda r: (
+            f"'{r.choice(['0000-00-00', '2024-00-10', '9999-12-31'])} 0:0:{r.randint(0, 30)}.00000{r.randint(0, 9)}'",
+        ),
     ),
     "decimals": Shape(
         f"id DECIMAL(30,10) PRIMARY KEY, {REST}", ("id",), lambda r: (f"{r.randint(-60, 60)}.{r.randint(0, 2):010}",)
@@ -88,7 +87,9 @@ SHAPES = {
         number(0, 60),
     ),
     "latin": Shape(
-        f"id VARCHAR(20) CHARACTER SET latin1 COLLATE latin1_swedish_ci PRIMARY KEY, {REST}", ("id",), lambda r: (word(r),)
+        f"id VARCHAR(20) CHARACTER SET latin1 COLLATE latin1_swedish_ci PRIMARY KEY, {REST}",
+        ("id",),
+        lambda r: (word(r),),
     ),
     "wide": Shape(f"id CHAR(20) CHARACTER SET utf16 PRIMARY KEY, {REST}", ("id",), lambda r: (word(r),)),
     ODD: Shape(f"`a.b` INT, `c``d e` INT, {REST}, PRIMARY KEY (`c``d e`)", ("c`d e",), number(-60, 60)),
@@ -117,7 +118,7 @@ class Writer(threading.Thread):
             while not self.stop.is_set():
                 self._write(self._connection)
                 self.written += 1
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - the test raises it
             self.error = error
         finally:
             self._connection.close()

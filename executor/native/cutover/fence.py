@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 
 from executor.errors import TimedOut
 from executor.native.flavor import FENCE_MESSAGE
-from executor.native.servers import Connection, ServerError, quote
+from executor.native.servers import Connection, Row, ServerError, quote
 
 EVENTS = ("INSERT", "UPDATE", "DELETE")
 PREFIX = "_movetables_fence_"
 
 ER_TRG_ALREADY_EXISTS, ER_TRG_DOES_NOT_EXIST = 1359, 1360
 ER_LOCK_WAIT_TIMEOUT = 1205
+ER_SPECIFIC_ACCESS_DENIED = 1227
 
 
 def trigger_name(table: str, event: str) -> str:
@@ -132,10 +133,19 @@ def _until(connection: Connection, statement: str, deadline: float, table: str) 
 
 
 def _blockers(connection: Connection) -> str:
-    rows = connection.query(
-        "SELECT trx_mysql_thread_id AS id, TIMESTAMPDIFF(SECOND, trx_started, NOW()) AS seconds "
-        "FROM information_schema.innodb_trx WHERE trx_mysql_thread_id<>CONNECTION_ID() ORDER BY trx_started LIMIT 3"
-    )
+    try:
+        rows = _transactions(connection)
+    except ServerError as error:
+        if error.errno != ER_SPECIFIC_ACCESS_DENIED:
+            raise
+        return "what holds them can only be seen with the privilege PROCESS"
     if not rows:
         return "no open transaction is to be seen, perhaps a statement or LOCK TABLES holds them"
     return "open transactions: " + ", ".join(f"connection {row['id']} for {row['seconds']}s" for row in rows)
+
+
+def _transactions(connection: Connection) -> list[Row]:
+    return connection.query(
+        "SELECT trx_mysql_thread_id AS id, TIMESTAMPDIFF(SECOND, trx_started, NOW()) AS seconds "
+        "FROM information_schema.innodb_trx WHERE trx_mysql_thread_id<>CONNECTION_ID() ORDER BY trx_started LIMIT 3"
+    )

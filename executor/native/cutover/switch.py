@@ -33,9 +33,12 @@ from executor.native.cutover.catch_up import catch_up
 from executor.native.cutover.fence import lower_fence, raise_fence
 from executor.native.cutover.hold import wait_for_gateways
 from executor.native.servers import Connection, ServerError, quote
+from executor.native.stream.layout import describe_tables
 from executor.native.topology import CutoverRecord, TopologyState
 from planner import routing
 from planner.cluster import StreamState, TabletType
+
+ER_NO_SUCH_THREAD, ER_LOST = 1094, 2013
 
 INTENT, FINISHED = "intent", "finished"
 REVERSE_SUFFIX = "_reverse"
@@ -85,6 +88,7 @@ def switch_writes(access: Access, cutover: Cutover, progress: Progress) -> None:
         catch_up(source, target, cutover.target, cutover.workflow, "cutover", cutover.timeout, progress.check_interrupt)
         with progress.shielded(f"the cutover of {cutover.target}.{cutover.workflow}"):
             _refuse_stale_journal(source, cutover)
+            _refuse_different_columns(access, source, target, cutover)
             record = _record(cutover)
             try:
                 _begin(access, record)
@@ -134,6 +138,20 @@ def _refuse_stale_journal(source: Connection, cutover: Cutover) -> None:
             f"on {source.login.name}, but the topology knows of no such run",
             "find out whether the writes of that run were switched, then delete the row",
         )
+
+
+def _refuse_different_columns(access: Access, source: Connection, target: Connection, cutover: Cutover) -> None:
+    """DDL that the stream was told to ignore shows at the next row only, and there may have been none since."""
+    here = {t.name: t for t in describe_tables(source, access.database(cutover.source), cutover.tables)}
+    for there in describe_tables(target, access.database(cutover.target), cutover.tables):
+        names = {column.name for column in there.columns}
+        differing = names ^ {column.name for column in here[there.name].columns} if there.name in here else names
+        if differing:
+            raise Refused(
+                f"the columns of {there.name} differ between {cutover.source} and {cutover.target}: "
+                f"{', '.join(sorted(differing))}",
+                "make both definitions equal, then apply again",
+            )
 
 
 def _begin(access: Access, record: CutoverRecord) -> None:
@@ -225,6 +243,7 @@ def _write_journal(access: Access, record: CutoverRecord, source: Connection) ->
             raise
         try:
             with access.connect_primary(record.source) as again:
+                _end(again, source.thread_id)
                 if _journal_value(again, record.keyspace, record.workflow) is not None:
                     return
         except ServerError as second:
@@ -234,6 +253,21 @@ def _write_journal(access: Access, record: CutoverRecord, source: Connection) ->
                 f"when the server answers again, apply again: it looks at {sidecar.SCHEMA}.journal and goes on or back",
             ) from second
         raise
+
+
+def _end(connection: Connection, thread_id: int) -> None:
+    """Ends a connection that broke, and waits until it is gone: its last statement may still be running."""
+    condition = "FROM information_schema.processlist WHERE id=%s AND user=SUBSTRING_INDEX(USER(),'@',1)"
+    deadline = time.monotonic() + 10.0
+    while connection.value(f"SELECT 1 {condition}", [thread_id]) is not None:
+        if time.monotonic() > deadline:
+            raise ServerError(f"connection {thread_id} of {connection.login.name} does not end", ER_LOST)
+        try:
+            connection.execute(f"KILL {thread_id}")
+        except ServerError as error:
+            if error.errno != ER_NO_SUCH_THREAD:
+                raise
+        time.sleep(0.02)
 
 
 def _journal_value(source: Connection, keyspace: str, workflow: str) -> str | None:
@@ -257,25 +291,26 @@ def _undo_after(access: Access, record: CutoverRecord, error: Exception) -> None
 
 
 def undo(access: Access, record: CutoverRecord) -> None:
-    """Takes back everything that a cutover without journal row may have done. Idempotent."""
-    with (
-        access.connect_primary(record.source) as source,
-        access.connect_primary(record.keyspace, apply=True) as target,
-    ):
+    """Takes back everything that a cutover without journal row may have done. Idempotent.
+
+    The source comes first and by itself: a target that does not answer must not keep clients from writing there.
+    """
+    with access.connect_primary(record.source) as source:
         lower_fence(source, access.database(record.source), record.tables)
-        raise_fence(target, access.database(record.keyspace), record.tables, 30.0)
         if not record.workflow.endswith(REVERSE_SUFFIX):
             sidecar.delete_stream(source, record.source, opposite(record.workflow))
+        sidecar.delete_markers(source, record.keyspace, record.workflow)
+    access.topology.update(lambda state: _let_go(state, record).with_denied(record.source, record.tables, False))
+    reached("cutover:source_open")
+    with access.connect_primary(record.keyspace, apply=True) as target:
+        raise_fence(target, access.database(record.keyspace), record.tables, 30.0)
         stream = sidecar.stream(target, record.keyspace, record.workflow)
         if stream is not None and stream.state is StreamState.STOPPED and stream.message == "stopped for cutover":
             sidecar.set_state(target, record.keyspace, record.workflow, StreamState.RUNNING)
-        sidecar.delete_markers(source, record.keyspace, record.workflow)
     reached("cutover:undone")
     access.topology.update(
-        lambda state: (
-            _released(state, record)
-            .with_denied(record.source, record.tables, False)
-            .with_denied(record.keyspace, record.tables, True)
+        lambda state: state.without_cutover(record.keyspace, record.workflow).with_denied(
+            record.keyspace, record.tables, True
         )
     )
 
@@ -347,10 +382,6 @@ def _routed(state: TopologyState, record: CutoverRecord) -> TopologyState:
 def _let_go(state: TopologyState, record: CutoverRecord) -> TopologyState:
     names = {f"{record.source}.{table}" for table in record.tables}
     return replace(state, switching=tuple(name for name in state.switching if name not in names))
-
-
-def _released(state: TopologyState, record: CutoverRecord) -> TopologyState:
-    return _let_go(state, record).without_cutover(record.keyspace, record.workflow)
 
 
 def _writes_at(state: TopologyState, keyspace: str, cutover: Cutover) -> bool:

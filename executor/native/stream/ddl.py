@@ -14,6 +14,8 @@ _SKIPPED = re.compile(
 _TOKEN = re.compile(r"`((?:[^`]|``)*)`|([\w$\u0080-\U0010ffff]+)|([.,(])")
 _PARTITION_ROWS = re.compile(r"\b(TRUNCATE|DROP|EXCHANGE)\s+PARTITION\b", re.IGNORECASE)
 
+_EXCHANGE = re.compile(r"\bEXCHANGE\s+PARTITION\b", re.IGNORECASE)
+
 
 class Effect(Enum):
     """What a statement does to the moved tables."""
@@ -64,6 +66,9 @@ def effect_of(sql: str, default_database: str, database: str, tables: Iterable[s
         return Effect.DEFINITION
     if first == "ALTER" and kind == "TABLE":
         renames = re.search(r"\bRENAME\s+(?!COLUMN\b|INDEX\b|KEY\b)", text, re.IGNORECASE)
+        altered = _names_after(words, "TABLE")[:1]
+        if not renames and not _EXCHANGE.search(text) and not set(altered) & set(mentioned):
+            return Effect.NONE  # a column or a foreign key of another table bears the name
         return Effect.ROWS if renames or _PARTITION_ROWS.search(text) else Effect.DEFINITION
     return Effect.ROWS
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from executor.errors import MovetablesError
-from executor.native.servers import Connection, quote
+from executor.native.servers import Connection, Row, quote
 from planner.cluster import Column, Key, Table
 
 _NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal"})
@@ -142,35 +142,50 @@ def describe_tables(connection: Connection, database: str, names: Sequence[str] 
 
     Not `empty` nor `fenced`: those cost further statements.
     """
-    wanted = None if names is None else set(names)
+    if names is not None and not names:
+        return ()
+    only, args = "", [database]
+    if names is not None:
+        only, args = f" AND table_name IN ({','.join(['%s'] * len(names))})", [database, *names]
     tables = connection.query(
         "SELECT table_name AS name, engine, IFNULL(table_rows,0) AS row_count, IFNULL(data_length,0) AS bytes "
-        "FROM information_schema.tables WHERE table_schema=%s AND table_type='BASE TABLE' ORDER BY table_name",
-        [database],
+        f"FROM information_schema.tables WHERE table_schema=%s{only} AND table_type='BASE TABLE' ORDER BY table_name",
+        args,
     )
-    columns = connection.query(
-        "SELECT table_name AS tbl, column_name AS name, column_type, data_type, is_nullable, character_set_name AS cs, "
-        "collation_name AS coll, extra, generation_expression AS expr FROM information_schema.columns "
-        "WHERE table_schema=%s ORDER BY table_name, ordinal_position",
-        [database],
+    columns = _by_table(
+        connection.query(
+            "SELECT table_name AS tbl, column_name AS name, column_type, data_type, is_nullable, "
+            "character_set_name AS cs, collation_name AS coll, extra, generation_expression AS expr "
+            f"FROM information_schema.columns WHERE table_schema=%s{only} ORDER BY table_name, ordinal_position",
+            args,
+        )
     )
-    indexes = connection.query(
-        "SELECT table_name AS tbl, index_name AS name, column_name AS col, non_unique, nullable, sub_part "
-        "FROM information_schema.statistics WHERE table_schema=%s ORDER BY table_name, index_name, seq_in_index",
-        [database],
+    indexes = _by_table(
+        connection.query(
+            "SELECT table_name AS tbl, index_name AS name, column_name AS col, non_unique, nullable, sub_part "
+            f"FROM information_schema.statistics WHERE table_schema=%s{only} "
+            "ORDER BY table_name, index_name, seq_in_index",
+            args,
+        )
     )
     return tuple(
         Table(
             name=row["name"],
-            columns=tuple(_column(c) for c in columns if c["tbl"] == row["name"]),
-            keys=_keys([i for i in indexes if i["tbl"] == row["name"]]),
+            columns=tuple(_column(c) for c in columns.get(row["name"], ())),
+            keys=_keys(indexes.get(row["name"], [])),
             engine=row["engine"] or "",
             rows=int(row["row_count"]),
             data_length=int(row["bytes"]),
         )
         for row in tables
-        if wanted is None or row["name"] in wanted
     )
+
+
+def _by_table(rows: list[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["tbl"], []).append(row)
+    return found
 
 
 def _column(row: dict[str, object]) -> Column:
