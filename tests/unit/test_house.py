@@ -25,7 +25,7 @@ MAY_IMPORT = {
 
 IMPURE = frozenset(
     """asyncio concurrent ctypes datetime glob http io logging multiprocessing os pymysql random secrets select shutil
-    signal socket ssl subprocess sys tempfile threading time urllib uuid uvloop""".split()  # noqa: SIM905
+    signal socket ssl subprocess sys tempfile threading time urllib uuid uvloop""".split()
 )
 """What would let the planner look at the world. `os.path` is allowed: what it computes from texts is pure."""
 
