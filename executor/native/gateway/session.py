@@ -191,7 +191,8 @@ class Session:
             prepared = self._prepared.get(int.from_bytes(payload[1:5], "little"))
             if prepared is None or prepared.local or prepared.statement.verb is not Verb.DATA or prepared.long_data:
                 return False
-            route = snapshot.routes(prepared.target).get(prepared.shape)
+            routes = self._routes if prepared.target is self._target else snapshot.routes(prepared.target)
+            route = routes.get(prepared.shape)
             if route is None:
                 return False
             request = Execution(prepared, payload)
