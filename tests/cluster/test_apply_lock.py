@@ -17,7 +17,7 @@ from executor.native.waiting import wait_until
 from tests.cluster.conftest import MakeServer
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(make_server: MakeServer) -> LocalServer:
     made = make_server("topology")
     topology = Topology(made.login)
