@@ -673,3 +673,17 @@ def test_routing_goes_on_while_the_topology_is_down(cluster: Cluster) -> None:
         cluster.wait_seen(cluster.change(switched))
         fetch(connection, "insert into customer(email) values ('x')")
     assert cluster.rows("customer", "vt_customer.customer") == 1
+
+
+def test_gateway_that_finds_no_topology_yet_ends_at_sigterm(cluster: Cluster) -> None:
+    process = start_gateway(OTHER_PORT, OTHER_PORT)  # nobody listens there
+    wait_until(lambda: catches_sigterm(process.pid))
+    process.terminate()
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0, errors
+
+
+def catches_sigterm(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)

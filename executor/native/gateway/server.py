@@ -134,7 +134,13 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     snapshots = Snapshots(topology_login, f"{inventory.name}-{host}-{port}"[:64], host, port)
     gateway = _Gateway(snapshots, backend_login, users, hold_window)
-    await snapshots.start(timeout=30.0)
+    stopping = loop.create_task(stop.wait())
+    starting = loop.create_task(snapshots.start(timeout=30.0))
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        return
+    starting.result()
     try:
         server = await loop.create_server(gateway.accept, host, port, backlog=1024)
     except OSError as error:
@@ -147,7 +153,6 @@ async def serve(
     try:
         if ready is not None:
             ready()
-        stopping = loop.create_task(stop.wait())
         await asyncio.wait({stopping, polling}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if polling.done():
