@@ -5,25 +5,36 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from executor.errors import Interrupted, LockHeld, MovetablesError
 from executor.lock import MAX_NAME, Lock, LockLost, break_lock, holders, lock_name, who
+from executor.native.local import mariadbd
 from executor.native.local.mariadbd import LocalServer
 from executor.native.servers import connect
 from executor.native.topology import Topology
 from executor.native.waiting import wait_until
-from tests.cluster.conftest import MakeServer
+from tests.cluster.conftest import Ports
 
 
 @pytest.fixture(scope="module")
-def server(make_server: MakeServer) -> LocalServer:
-    made = make_server("topology")
+def server(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports) -> Iterator[LocalServer]:
+    made = LocalServer("topology", tmp_path_factory.mktemp("topology") / "topology", ports.take(), 1, "secret")
+    mariadbd.start(made, template)
     topology = Topology(made.login)
     topology.create()
     topology.close()
-    return made
+    yield made
+    mariadbd.stop(made)
+
+
+@pytest.fixture(autouse=True)
+def _no_rows(server: LocalServer) -> None:
+    with connect(server.login) as connection:
+        connection.execute("DELETE FROM movetables_topo.lock_holder")
 
 
 def lock(
