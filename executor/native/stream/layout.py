@@ -41,7 +41,7 @@ def literal_expression(column: Column) -> str:
     elif column.data_type in _AS_NUMBER:
         text = f"CONCAT(CAST({name} AS UNSIGNED))"
     elif column.data_type in _FLOATS:
-        text = f"CONCAT('''',{name}+0e0,'''')"
+        text = f"CONCAT('''',{name}*1e0,'''')"
     elif column.data_type in _QUOTED:
         text = f"CONCAT('''',{name},'''')"
     else:
