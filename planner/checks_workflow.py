@@ -89,7 +89,7 @@ def verified(move: Move, workflow: Workflow) -> Iterable[Refusal]:
     vdiff = workflow.vdiff
     name = f"{workflow.target}.{workflow.name}"
     if vdiff is not None and vdiff.has_mismatch:
-        hint = f"look at them: movetables vdiff show {workflow.target}.{workflow.name}; then repair the rows and apply again"
+        hint = f"look at them: movetables vdiff show {name}; then repair the rows and apply again"
         yield refuse("MT701", f"VDiff {vdiff.uuid} of {name} found differences", "no differences", hint)
     elif not is_clean(vdiff, move.verify_max_age):
         if vdiff is None:
