@@ -13,13 +13,11 @@ from executor.native import sidecar
 from executor.native.logins import Logins
 from executor.native.servers import Connection, Login, ServerError, connect
 from executor.native.stream.stream import Stream, StreamBusy
-from executor.native.topology import Topology, TopologyState
+from executor.native.topology import ER_BAD_DB, ER_NO_SUCH_TABLE, Topology, TopologyState
 from planner.cluster import StreamState
 
 LOOK_SECONDS = 0.2
 MAX_BACK_OFF = 5.0
-
-ER_BAD_DB, ER_NO_SUCH_TABLE = 1049, 1146
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,7 @@ class Runner:
     def __init__(self, topology: Topology, logins: Logins) -> None:
         self._topology = topology
         self._logins = logins
+        self._state = TopologyState()
         self._running: dict[tuple[str, str], _Running] = {}
         self._looking: dict[str, Connection] = {}
 
@@ -94,10 +93,13 @@ class Runner:
         """Starts threads for streams that should run and have none; forgets those that ended."""
         self._running = {key: thread for key, thread in self._running.items() if thread.is_alive()}
         try:
-            state = self._topology.read()
+            if self._topology.version() != self._state.version:
+                self._state = self._topology.read()
         except ServerError as error:
-            _say(f"topology: {error.message}")
+            if error.errno not in (ER_BAD_DB, ER_NO_SUCH_TABLE):  # before the first apply there are no records
+                _say(f"topology: {error.message}")
             return
+        state = self._state
         for keyspace in state.keyspaces:
             for record in self._streams_of(state, keyspace.name):
                 key = (record.keyspace, record.workflow)
