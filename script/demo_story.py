@@ -67,7 +67,7 @@ class Story:
         """Runs the mysql client through the gateway; with `fails_with` it must fail with that text."""
         client = shutil.which("mysql") or shutil.which("mariadb") or "mysql"
         options = ["--no-defaults", "-h", "127.0.0.1", "-P", str(self.port), "-u", "demo", "--table", "--unbuffered"]
-        self.show_command(["mysql", *words, *(["<", str(file)] if file else [])])
+        self.show_command(["mysql", *options[1:5], *words, *(["<", str(file)] if file else [])])
         done = subprocess.run(
             [client, *options, *words],
             input=file.read_text() if file else None,

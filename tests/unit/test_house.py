@@ -108,14 +108,11 @@ def undocumented(node: ast.Module | ast.ClassDef, of: str) -> Iterator[str]:
     for child in node.body:
         if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
             yield from undocumented(child, f"{of}.{child.name}")
-        is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_")
-        if is_function and ast.get_docstring(child) is None and not is_stub(child):
-            yield f"{of}.{child.name}"
-
-
-def is_stub(function: ast.stmt) -> bool:
-    """True for ``...`` as the whole body, in a Protocol whose docstring says what its members are."""
-    return ast.unparse(function).endswith("...") and len(getattr(function, "body", ())) == 1
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+            # ``...`` as the whole body is a member of a Protocol, whose docstring says what its members are.
+            stub = len(child.body) == 1 and ast.unparse(child.body[0]) == "..."
+            if ast.get_docstring(child) is None and not stub:
+                yield f"{of}.{child.name}"
 
 
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".sql", ".json", ".expect", ".txt", ".sh", ""}
