@@ -229,10 +229,11 @@ class Moving:
         self.run_streams()
         self.wait_for(StreamState.RUNNING)
 
-    def run_streams(self) -> None:
-        """Runs the streams in a thread of this process."""
+    def run_streams(self, inventory: Inventory | None = None) -> None:
+        """Runs the streams in a thread of this process, with the logins of `inventory` if given."""
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=runner.run, args=(Logins(self.pair.inventory), self._stop), daemon=True)
+        logins = Logins(inventory or self.pair.inventory)
+        self._thread = threading.Thread(target=runner.run, args=(logins, self._stop), daemon=True)
         self._thread.start()
 
     def stop_streams(self) -> None:

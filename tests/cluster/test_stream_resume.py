@@ -1,0 +1,155 @@
+"""A stream that is killed, cut off or run twice goes on where its position says, and both sides become equal."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+
+import pytest
+
+from executor.native.servers import Connection
+from executor.native.stream import copy
+from executor.native.stream.copy import read_copy_states
+from planner.cluster import StreamState
+from tests.cluster import moving
+from tests.cluster.moving import NAME, SOURCE, TARGET, Moving
+from tests.cluster.test_stream_copy import SHAPES, finish, make_tables, writers
+
+pair, move = moving.pair, moving.move
+
+SOME = {name: SHAPES[name] for name in ("signed", "words", "unique", "binaries")}
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a few rows, and a stall at a marker after every three of them."""
+    monkeypatch.setattr(copy, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(copy, "BATCH_SECONDS", 0.0)
+
+
+def test_killed_again_and_again_while_copying_and_following(move: Moving) -> None:
+    make_tables(move, SOME)
+    started = writers(move, SOME, 2)
+    move.created()
+    forks, rng = move.pair.forks, random.Random(3)
+    for _ in range(len(SOME)):  # each gets at most one batch further
+        pid = forks.start("streams", move.pair.inventory, move.move, "stream:chunks_copied")
+        assert forks.wait(pid) == -signal.SIGKILL
+    assert move.state() is StreamState.COPYING
+    for _ in range(8):
+        pid = forks.start("streams", move.pair.inventory, move.move)
+        time.sleep(rng.random())
+        os.kill(pid, signal.SIGKILL)
+        assert forks.wait(pid) == -signal.SIGKILL
+    finish(started)
+    move.run_streams()
+    move.settled_equal()
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("side", [SOURCE, TARGET])
+def test_killed_connections_are_made_again(move: Moving, side: str) -> None:
+    make_tables(move, SOME, 200)
+    move.created()
+    move.run_streams()
+    for _ in range(4):
+        with move.pair.connect(side) as killer:
+            rows = killer.query(
+                "SELECT id FROM information_schema.processlist WHERE user='movetables' AND id<>CONNECTION_ID()"
+            )
+            for row in rows:
+                killer.execute(f"KILL {row['id']}") if row["id"] in alive(killer) else None
+        move.on(SOURCE, "INSERT INTO words (id) VALUES (UUID())", "DELETE FROM signed LIMIT 3")
+    move.settled_equal()
+
+
+def alive(connection: Connection) -> set[int]:
+    return {row["id"] for row in connection.query("SELECT id FROM information_schema.processlist")}
+
+
+@pytest.mark.parametrize("side", [SOURCE, TARGET])
+def test_a_server_that_was_restarted(move: Moving, side: str) -> None:
+    make_tables(move, SOME)
+    move.running()
+    move.pair.restart(side)
+    move.on(SOURCE, "INSERT INTO words (id) VALUES ('after')", "DELETE FROM signed LIMIT 3")
+    move.settled_equal()
+
+
+def test_two_runners_at_once_apply_nothing_twice(move: Moving) -> None:
+    make_tables(move, SOME)
+    move.created()
+    forks = move.pair.forks
+    pids = [forks.start("streams", move.pair.inventory, move.move) for _ in range(2)]
+    started = writers(move, SOME, 1)
+    move.wait_for(StreamState.RUNNING)
+    finish(started)
+    move.settled_equal()
+    os.kill(pids[0], signal.SIGKILL)
+    forks.wait(pids[0])
+    move.on(SOURCE, "INSERT INTO words (id) VALUES ('after')")
+    move.settled_equal()
+    os.kill(pids[1], signal.SIGKILL)
+    forks.wait(pids[1])
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_stopped_while_copying_and_started_again(move: Moving) -> None:
+    make_tables(move, SOME, 200)
+    move.created()
+    move.run_streams()
+    moving.until(lambda: copied_rows(move) > 0, "the first rows")
+    move.perform("stop_workflow")
+    with move.target() as target:
+        before = target.value("SELECT COUNT(*) FROM signed")
+        position = move.record()
+    assert position is not None
+    move.on(SOURCE, "DELETE FROM signed", "INSERT INTO signed (id) VALUES (77)", "DELETE FROM words LIMIT 10")
+    assert move.state() is StreamState.STOPPED
+    assert before >= 0
+    move.perform("start_workflow")
+    move.settled_equal()
+
+
+def copied_rows(move: Moving) -> int:
+    record = move.record()
+    assert record is not None
+    with move.target() as target:
+        return sum(state.rows_copied for state in read_copy_states(target, record.id))
+
+
+def test_a_row_deleted_between_the_crash_and_the_resume_does_not_come_back(move: Moving) -> None:
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t SELECT seq FROM seq_1_to_100")
+    move.created()
+    move.killed_at("streams", "stream:chunks_copied")
+    with move.target() as target:
+        assert target.value("SELECT COUNT(*) FROM t") == 100
+    move.on(SOURCE, "DELETE FROM t WHERE id <= 50", "UPDATE t SET id=1 WHERE id=100")
+    move.run_streams()
+    move.settled_equal()
+
+
+def test_a_table_emptied_while_it_is_copied(move: Moving) -> None:
+    move.tables(
+        "CREATE TABLE a (id INT PRIMARY KEY)",
+        "CREATE TABLE b (id INT PRIMARY KEY)",
+        "CREATE TABLE c (id INT PRIMARY KEY)",
+        "INSERT INTO a SELECT seq FROM seq_1_to_100",
+        "INSERT INTO b SELECT seq FROM seq_1_to_100",
+    )
+    move.created()
+    move.killed_at("streams", "stream:chunks_copied")
+    move.on(SOURCE, "DELETE FROM a", "DELETE FROM b")
+    move.run_streams()
+    move.settled_equal()
+
+
+def test_the_streams_end_when_they_are_told_to(move: Moving) -> None:
+    make_tables(move, SOME)
+    move.running()
+    move.stop_streams()
+    assert not [thread for thread in threading.enumerate() if thread.name == f"stream {TARGET}.{NAME}"]
+    assert move.state() is StreamState.RUNNING

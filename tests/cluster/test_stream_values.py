@@ -1,0 +1,178 @@
+"""Every supported type at its limits arrives in every bit: copied before the stream follows, and followed after."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster import moving
+from tests.cluster.moving import DATABASE, SOURCE, TARGET, Moving, contents
+
+pair, move = moving.pair, moving.move
+
+INTEGERS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
+LAX = "SET sql_mode='ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO', time_zone='+00:00'"
+ALL_BYTES = f"X'{bytes(range(256)).hex()}'"
+
+VALUES: dict[str, tuple[str, ...]] = {
+    **{f"{name} SIGNED": (f"-{2 ** (bits - 1)}", "-1", "0", str(2 ** (bits - 1) - 1)) for name, bits in INTEGERS.items()},
+    **{f"{name} UNSIGNED": ("0", str(2 ** (bits - 1)), str(2**bits - 1)) for name, bits in INTEGERS.items()},
+    "INT(10) ZEROFILL": ("0", "42", "4294967295"),
+    "BOOL": ("0", "1", "-128"),
+    "DECIMAL(65,30)": (f"{'9' * 35}.{'9' * 30}", f"-{'9' * 35}.{'9' * 30}", "0", "-0.000000000000000000000000000001"),
+    "DECIMAL(65,0) UNSIGNED": ("9" * 65, "0"),
+    "DECIMAL(9,9)": ("0.999999999", "-0.000000001"),
+    "FLOAT": ("0e0", "-0e0", "0.1", "3.4028234e38", "-3.4028234e38", "1e-45", "1.17549435e-38", "16777217", "1e-40"),
+    "DOUBLE": ("0e0", "-0e0", "0.1", "1.7976931348623157e308", "4.9e-324", "1e-320", "-2.2250738585072014e-308",
+               "0.30000000000000004", "9007199254740993", "123456789.123456789"),
+    "FLOAT(7,3)": ("-9999.999", "0.001"),
+    "DOUBLE(20,5)": ("123456789012345.12345", "-0.00001"),
+    "BIT(1)": ("b'0'", "b'1'"),
+    "BIT(9)": ("b'100000001'", "b'0'"),
+    "BIT(64)": ("~0", f"{2**63}", "1"),
+    "YEAR": ("0", "1901", "2155", "1970"),
+    "DATE": ("'0000-00-00'", "'2024-00-10'", "'0000-06-01'", "'2024-02-31'", "'1000-01-01'", "'9999-12-31'"),
+    "DATETIME": ("'0000-00-00 00:00:00'", "'9999-12-31 23:59:59'", "'2024-00-00 10:00:00'"),
+    "DATETIME(6)": ("'9999-12-31 23:59:59.999999'", "'2024-05-05 00:00:00.000001'", "'0000-00-00'"),
+    "DATETIME(3)": ("'2024-05-05 00:00:00.010'", "'2024-05-05 00:00:00.999'"),
+    "TIMESTAMP NULL": ("'1970-01-01 00:00:01'", "'2038-01-19 03:14:07'", "'0000-00-00'", "'2024-03-31 01:30:00'"),
+    "TIMESTAMP(6) NULL": ("'1970-01-01 00:00:01.000001'", "'2038-01-19 03:14:07.999999'", "'2024-10-27 01:30:00.1'"),
+    "TIME": ("'-838:59:59'", "'838:59:59'", "'00:00:00'", "'-00:00:01'"),
+    "TIME(6)": ("'-838:59:59.999999'", "'838:59:59.999999'", "'-00:00:00.000001'", "'12:00:00.5'"),
+    "ENUM('','a','b''c','é','\\\\')": ("''", "'b''c'", "'é'", "5", "0"),
+    "SET('a','b''c','é','x')": ("''", "'a'", "'a,x'", "15"),
+    "CHAR(10)": ("''", "'a  '", "' a'", "'😀'", r"'\0\n\r\Z\\\'\"%'"),
+    "VARCHAR(300)": ("''", "'a  '", r"'\0\n\r\Z\\\'\"%_'", "'NULL'", "'😀ßé'", "REPEAT('é',300)"),
+    "CHAR(10) CHARACTER SET latin1": (r"_latin1 X'80819FA0FF5C27'", "'a '", "''"),
+    "VARCHAR(50) CHARACTER SET latin1": (r"_latin1 X'C383C2A9'", r"_latin1 X'00'"),
+    "VARCHAR(50) CHARACTER SET utf16": (r"_utf16 X'D83DDE00'", "'a'", "''", r"'\\'"),
+    "VARCHAR(50) CHARACTER SET utf32": ("'😀a'", "''"),
+    "VARCHAR(50) CHARACTER SET ucs2": ("'éa'", "''"),
+    "VARCHAR(50) CHARACTER SET gbk": (r"_gbk X'815C'", r"_gbk X'BF5C27'", "'中文'"),
+    "VARCHAR(50) CHARACTER SET sjis": (r"_sjis X'955C'", r"_sjis X'835C5C'"),
+    "VARCHAR(50) CHARACTER SET swe7": ("'a'", r"_swe7 X'5B5C5D'"),
+    "VARCHAR(50) CHARACTER SET utf8mb3": ("'é中'", "''"),
+    "VARCHAR(50) CHARACTER SET ascii": (r"'\\\''", "'~'"),
+    "VARCHAR(50) CHARACTER SET cp1251": ("'Привет'",),
+    "TINYTEXT": ("''", "REPEAT('x',255)"),
+    "TEXT": ("''", "REPEAT('\\\\',60000)"),
+    "MEDIUMTEXT": ("''", "REPEAT('é',70000)"),
+    "LONGTEXT CHARACTER SET latin1": ("''", f"CONVERT({ALL_BYTES} USING latin1)"),
+    "JSON": ("'null'", "'{\"b\": 1, \"a\": [1e25, -0.0, \"\\\\u00e9\"]}'", "'[]'"),
+    "BINARY(16)": ("X''", "X'00'", "X'6100'", "REPEAT(X'FF',16)"),
+    "VARBINARY(300)": ("X''", "X'00'", "X'6100'", ALL_BYTES),
+    "TINYBLOB": ("X''", "REPEAT(X'00',255)"),
+    "BLOB": ("X''", ALL_BYTES, "REPEAT(X'5C27',30000)"),
+    "MEDIUMBLOB": ("X''", "REPEAT(X'00FF',40000)"),
+    "LONGBLOB": ("X''", ALL_BYTES),
+}  # fmt: skip
+
+
+def inserts(first: int) -> list[str]:
+    """For every type a table with all its values, once more as NULL, and then changed in another column."""
+    statements = []
+    for i, values in enumerate(VALUES.values()):
+        rows = ",".join(f"({first + n},{value},NULL)" for n, value in enumerate((*values, "NULL")))
+        statements.append(f"INSERT INTO t{i} VALUES {rows}")
+    return statements
+
+
+def test_every_type_at_its_limits(move: Moving) -> None:
+    move.tables(*(f"CREATE TABLE t{i} (id INT PRIMARY KEY, v {kind}, n INT)" for i, kind in enumerate(VALUES)))
+    move.on(SOURCE, LAX, *inserts(0))
+    move.running()
+    move.on(SOURCE, LAX, *inserts(100), *(f"UPDATE t{i} SET n=1 WHERE id % 2" for i in range(len(VALUES))))
+    move.settled_equal()
+    with move.source() as source, move.target() as target:
+        for i, (kind, values) in enumerate(VALUES.items()):
+            rows = contents(target, TARGET, f"t{i}")
+            assert len(rows) == 2 * len(values) + 2, kind
+            if kind in ("FLOAT", "DOUBLE"):
+                for connection in (source, target):
+                    assert connection.value(f"SELECT COUNT(*) FROM t{i} WHERE CONCAT(v)='-0'") == 2
+
+
+def test_sessions_in_other_zones_and_modes(move: Moving) -> None:
+    move.tables(
+        "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, at TIMESTAMP(3) DEFAULT CURRENT_TIMESTAMP(3) "
+        "ON UPDATE CURRENT_TIMESTAMP(3), v VARCHAR(20) DEFAULT 'x', w INT AS (LENGTH(v)) STORED)"
+    )
+    odd = "SET time_zone='-11:30', sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT', NAMES latin1"
+    rows = [
+        "INSERT INTO t (id, v) VALUES (0, 'a\\')",
+        "INSERT INTO t (v) VALUES ('b\"'), (NULL)",
+        "UPDATE t SET v='c\\\\'",
+    ]
+    modes = "SET sql_mode='NO_AUTO_VALUE_ON_ZERO,NO_BACKSLASH_ESCAPES'"
+    move.on(SOURCE, odd, modes, *rows)
+    move.running()
+    move.on(SOURCE, odd, modes, *(row.replace("(0,", "(-5,") for row in rows))
+    move.settled_equal()
+
+
+def test_rows_of_five_megabytes(move: Moving) -> None:
+    move.tables(
+        "CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB, v INT)",
+        "INSERT INTO t SELECT seq, REPEAT(CHAR(seq), IF(seq % 5, 1000, 5000000)), 1 FROM seq_1_to_20",
+    )
+    packet = {}
+    for keyspace in (SOURCE, TARGET):
+        with move.pair.connect(keyspace) as connection:
+            packet[keyspace] = connection.value("SELECT @@global.max_allowed_packet")
+            connection.execute("SET GLOBAL max_allowed_packet=12582912")
+    try:
+        move.running()
+        move.on(
+            SOURCE, "UPDATE t SET v=2 WHERE id IN (5, 6, 10)", "INSERT INTO t SELECT id+100, b, 3 FROM t WHERE id=5"
+        )
+        move.settled_equal()
+    finally:
+        for keyspace in (SOURCE, TARGET):
+            move.on(keyspace, f"SET GLOBAL max_allowed_packet={packet[keyspace]}")
+
+
+def test_a_row_that_no_packet_can_hold_is_an_error_that_says_what_to_set(move: Moving) -> None:
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB)", "INSERT INTO t VALUES (1, REPEAT('x', 600000))")
+    with move.target() as target:
+        before = target.value("SELECT @@global.max_allowed_packet")
+        target.execute("SET GLOBAL max_allowed_packet=1048576")
+        try:
+            move.created()
+            move.run_streams()
+            assert "max_allowed_packet" in move.wait_for_error()
+        finally:
+            target.execute(f"SET GLOBAL max_allowed_packet={before}")
+    move.stop_streams()
+    move.perform("start_workflow")
+    move.run_streams()
+    move.settled_equal()
+
+
+def test_one_transaction_larger_than_a_batch(move: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("executor.native.stream.apply.SPILL_BYTES", 2000)
+    move.tables(
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT, UNIQUE KEY (v))", "INSERT INTO t SELECT seq, seq FROM seq_1_to_500"
+    )
+    move.running()
+    move.on(
+        SOURCE,
+        "START TRANSACTION",
+        "UPDATE t SET v=v+1000 ORDER BY v DESC",
+        "DELETE FROM t WHERE id % 3=0",
+        "UPDATE t SET id=id+1 ORDER BY id DESC",
+        "SAVEPOINT s",
+        "DELETE FROM t",
+        "ROLLBACK TO s",
+        "INSERT INTO t SELECT seq, seq FROM seq_2000_to_2500",
+        "COMMIT",
+    )
+    move.settled_equal()
+    assert DATABASE[SOURCE] != DATABASE[TARGET]
+
+
+def test_no_table_is_too_empty(move: Moving) -> None:
+    move.tables(
+        "CREATE TABLE t (id INT PRIMARY KEY)", "CREATE TABLE only_generated (id INT PRIMARY KEY, g INT AS (id) STORED)"
+    )
+    move.running()
+    move.on(SOURCE, "INSERT INTO t VALUES (1)", "INSERT INTO only_generated (id) VALUES (1)")
+    move.settled_equal()
