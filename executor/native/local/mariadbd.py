@@ -105,6 +105,7 @@ def make_template(directory: Path) -> Path:
             f"--datadir=./{scratch.name}",  # its script breaks a path that holds a space
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
+            "--force",  # where not even localhost has a name, as in a bare container: accounts by host name are deleted
             "--innodb-log-file-size=16M",
             *_as_root(),
         ],
