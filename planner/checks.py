@@ -180,9 +180,19 @@ def _privileges(tablet: Tablet, server: Server) -> Iterable[Refusal]:
     if server.missing_privileges:
         names = ", ".join(server.missing_privileges)
         user = f"'<user of {tablet.alias} in the inventory>'@'%'"
+        grants = " ".join(f"GRANT {what} ON {level} TO {user};" for level, what in _by_level(server.missing_privileges))
         yield refuse(
             "MT307",
             f"our user lacks {names} on {where(tablet)}",
             "a user that may do it",
-            f"as an administrator of that server: GRANT {names} ON *.* TO {user};",
+            f"as an administrator of that server: {grants}",
         )
+
+
+def _by_level(missing: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """``(level, privileges)`` of texts like ``ALTER ON `vt_customer`.*``; what is said after the level is left out."""
+    levels: dict[str, list[str]] = {}
+    for text in missing:
+        privilege, _, where = text.partition(" ON ")
+        levels.setdefault(where.partition(" (")[0] or "*.*", []).append(privilege)
+    return ((level, ", ".join(names)) for level, names in levels.items())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from executor.native.observe.privileges import GLOBAL, ON_DATABASE, SIDECAR, held_globally, missing_from_grants
+from planner.checks import writable
+from planner.cluster import Server, Tablet, TabletType
 
 DATABASE = "vt_customer"
 USAGE = "GRANT USAGE ON *.* TO `m`@`%` IDENTIFIED BY PASSWORD '*81F5E21E35407D884A6CD4A731AEBFB6AF209E1B'"
-REPLICATION = "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO `m`@`%`"
+REPLICATION = "GRANT REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR ON *.* TO `m`@`%`"
 
 
 def grant(privileges: tuple[str, ...], where: str) -> str:
@@ -44,7 +46,7 @@ def test_each_global_privilege_is_missed_even_if_held_on_the_database(name: str)
 
 
 def test_old_names_count_as_the_new_ones() -> None:
-    grants = ["GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `m`@`%`", *ENOUGH[2:]]
+    grants = ["GRANT REPLICATION SLAVE, REPLICATION CLIENT, REPLICA MONITOR ON *.* TO `m`@`%`", *ENOUGH[2:]]
     assert missing_from_grants(grants, DATABASE) == ()
 
 
@@ -84,6 +86,18 @@ def test_grants_on_one_table_or_some_columns_are_not_enough() -> None:
 
 
 def test_grants_add_up() -> None:
-    grants = [USAGE, grant(("REPLICATION SLAVE",), "*.*"), grant(("BINLOG MONITOR", "SELECT"), "*.*")]
+    grants = [USAGE, grant(("REPLICATION SLAVE",), "*.*"), grant(("BINLOG MONITOR", "SLAVE MONITOR", "SELECT"), "*.*")]
     grants += [grant(ON_DATABASE[1:5], "`vt_customer`.*"), grant(ON_DATABASE[5:], "`vt\\_%`.*"), ENOUGH[3]]
     assert missing_from_grants(grants, DATABASE) == ()
+
+
+def test_the_hint_holds_a_grant_for_each_level() -> None:
+    missing = ("SLAVE MONITOR ON *.*", "ALTER ON `vt_customer`.*", "DROP ON `vt_customer`.*", "SUPER ON *.* (or so)")
+    server = Server(address="127.0.0.1:17200", missing_privileges=missing)
+    tablet = Tablet("zone1-0000000200", "customer", TabletType.PRIMARY, "127.0.0.1", 17200, server=server)
+    (refusal,) = writable(tablet)
+    user = "'<user of zone1-0000000200 in the inventory>'@'%'"
+    assert refusal.hint == (
+        f"as an administrator of that server: GRANT SLAVE MONITOR, SUPER ON *.* TO {user}; "
+        f"GRANT ALTER, DROP ON `vt_customer`.* TO {user};"
+    )

@@ -8,11 +8,18 @@ from collections.abc import Callable
 
 from executor.native.servers import Connection
 
-GLOBAL = ("REPLICATION SLAVE", "BINLOG MONITOR")
-"""To read the binlog and its position. MariaDB before 10.5 called the second one REPLICATION CLIENT."""
+GLOBAL = ("REPLICATION SLAVE", "BINLOG MONITOR", "SLAVE MONITOR")
+"""To read the binlog and its position, and to see whether the server is a replica of another.
+
+REPLICATION CLIENT is an old name of the second one.
+"""
 ON_DATABASE = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "TRIGGER", "LOCK TABLES")
 SIDECAR = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP")
-SYNONYMS = {"REPLICATION CLIENT": "BINLOG MONITOR", "REPLICATION REPLICA": "REPLICATION SLAVE"}
+SYNONYMS = {
+    "REPLICATION CLIENT": "BINLOG MONITOR",
+    "REPLICATION REPLICA": "REPLICATION SLAVE",
+    "REPLICA MONITOR": "SLAVE MONITOR",
+}
 
 _GRANT = re.compile(
     r"GRANT (?P<what>.+?) ON (?P<where>(?:`(?:[^`]|``)*`|\*)\.(?:`(?:[^`]|``)*`|\*)) TO ", re.IGNORECASE
