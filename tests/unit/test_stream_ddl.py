@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor.native.stream.ddl import Effect, effect_of
+from executor.native.stream.ddl import Effect, effect_of, without_database
 
 TABLES = ("t", "or der", "gr`ave", "naïve")
 
@@ -93,6 +93,21 @@ FROBNICATE t
 )
 def test_effect(sql: str, effect: Effect) -> None:
     assert effect_of(sql, "src", "src", TABLES) is effect
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("ALTER TABLE src.t ADD a INT", "ALTER TABLE t ADD a INT"),
+        ("ALTER TABLE `src` . `t` ADD src INT", "ALTER TABLE `t` ADD src INT"),
+        ("DROP TABLE src.t, elsewhere.t, `src`./* c */`src`", "DROP TABLE t, elsewhere.t, `src`"),
+        ("ALTER TABLE t COMMENT 'src.t' /* src.t */", "ALTER TABLE t COMMENT 'src.t' /* src.t */"),
+        ("CREATE INDEX i ON src.t (a) -- src.t", "CREATE INDEX i ON t (a) -- src.t"),
+        ("ALTER TABLE t ADD a INT DEFAULT 1.5", "ALTER TABLE t ADD a INT DEFAULT 1.5"),
+    ],
+)
+def test_the_sources_database_is_taken_off_names(sql: str, expected: str) -> None:
+    assert without_database(sql, "src") == expected
 
 
 def test_a_name_without_database_belongs_to_the_sessions_one() -> None:

@@ -12,6 +12,10 @@ _SKIPPED = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _TOKEN = re.compile(r"`((?:[^`]|``)*)`|([\w$\u0080-\U0010ffff]+)|([.,(])")
+_SKIPPED_OR_TOKEN = re.compile(
+    rf"{_SKIPPED.pattern} | (?P<name>`(?:[^`]|``)*`|[\w$\u0080-\U0010ffff]+) | (?P<sign>[.,(])",
+    re.VERBOSE | re.DOTALL,
+)
 _PARTITION_ROWS = re.compile(r"\b(TRUNCATE|DROP|EXCHANGE)\s+PARTITION\b", re.IGNORECASE)
 
 _HEADER_WORDS = 14
@@ -41,11 +45,8 @@ def effect_of(sql: str, default_database: str, database: str, tables: Iterable[s
     Triggers, views, routines, privileges and maintenance statements have none. An unknown first word that mentions a
     moved table counts as ROWS: it is for a human to look at.
     """
-    text = _SKIPPED.sub(" ", sql).replace("/*!", " ").replace("/*M!", " ")
-    words = [
-        (quoted.replace("``", "`") if bare == "" and sign == "" else bare, bare != "", sign)
-        for quoted, bare, sign in _TOKEN.findall(text)
-    ]
+    text = _plain(sql)
+    words = _words(text)
     keywords = [word.upper() for word, bare, _ in words if bare][:_HEADER_WORDS]
     moved = set(tables)
     mentioned = [
@@ -75,6 +76,20 @@ def effect_of(sql: str, default_database: str, database: str, tables: Iterable[s
     return Effect.ROWS
 
 
+def without_database(sql: str, database: str) -> str:
+    """`sql` with every name that is qualified by `database` left without qualifier; comments and strings stay."""
+    tokens = [match for match in _SKIPPED_OR_TOKEN.finditer(sql) if match["name"] or match["sign"]]
+    cuts = []
+    for qualifier, dot, name in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        text = qualifier["name"] or ""
+        unquoted = text[1:-1].replace("``", "`") if text.startswith("`") else text
+        if unquoted == database and dot["sign"] == "." and name["name"]:
+            cuts.append((qualifier.start(), name.start()))
+    for start, end in reversed(cuts):
+        sql = sql[:start] + sql[end:]
+    return sql
+
+
 _HARMLESS = frozenset(
     "ANALYZE OPTIMIZE REPAIR CHECK FLUSH GRANT REVOKE SET BEGIN COMMIT ROLLBACK SAVEPOINT RELEASE XA USE KILL "
     "INSTALL UNINSTALL CALL LOCK UNLOCK".split()
@@ -88,6 +103,17 @@ def _about_other_objects(kind: str, keywords: list[str]) -> bool:
     if kind in ("TABLE", "INDEX", "UNIQUE", "FULLTEXT", "SPATIAL"):
         return False
     return any(keyword in _OTHER_OBJECTS for keyword in keywords)  # CREATE DEFINER=x SQL SECURITY y TRIGGER ...
+
+
+def _plain(sql: str) -> str:
+    return _SKIPPED.sub(" ", sql).replace("/*!", " ").replace("/*M!", " ")
+
+
+def _words(text: str) -> list[tuple[str, bool, str]]:
+    return [
+        (quoted.replace("``", "`") if bare == "" and sign == "" else bare, bare != "", sign)
+        for quoted, bare, sign in _TOKEN.findall(text)
+    ]
 
 
 def _names(words: list[tuple[str, bool, str]]) -> list[_Name]:

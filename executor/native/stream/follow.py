@@ -26,7 +26,7 @@ from executor.native.binlog.transactions import (
 )
 from executor.native.binlog.wire import BinlogClient
 from executor.native.stream.apply import Applier
-from executor.native.stream.ddl import Effect, effect_of
+from executor.native.stream.ddl import Effect, effect_of, without_database
 from executor.native.stream.layout import TableLayout
 from planner.document import OnDdl
 
@@ -174,7 +174,8 @@ class Follower:
     def _run(self, statement: Statement, mode: OnDdl) -> None:
         self._commit(0.0, caught_up=False)
         try:
-            layouts = self._run_ddl(statement.sql)
+            # Left qualified, it would be done to the source once more on a server that holds both databases.
+            layouts = self._run_ddl(without_database(statement.sql, self._record.source_db_name))
         except MovetablesError as error:
             if mode is OnDdl.EXEC:
                 raise MovetablesError(
