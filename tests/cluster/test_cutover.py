@@ -218,7 +218,7 @@ def at(point: str, act: Callable[[], object]) -> Callable[[str], None]:
 def connections(monkeypatch: pytest.MonkeyPatch) -> dict[str, Connection]:
     """The connections that the running cutover uses, by side."""
     found: dict[str, Connection] = {}
-    original: Any = switch.catch_up
+    original: Any = vars(switch)["catch_up"]
 
     def catch_up(source: Connection, target: Connection, *rest: Any) -> object:
         found.update(source=source, target=target)
