@@ -117,7 +117,9 @@ def _read_tablet(
     seen = replace(tablet, running=True, server=server)
     if not _stands_for_keyspace(tablet, tablets):
         return _Found(seen)
-    tables = observe_tables(connection, database)
+    keyspace = state.keyspace(tablet.keyspace)
+    blind = f"TRIGGER ON `{database}`.*" in server.missing_privileges
+    tables = observe_tables(connection, database, keyspace.denied_tables if blind and keyspace is not None else None)
     workflows = observe_workflows(connection, tablet.keyspace, tablet.alias, state) if tablet.registered else ()
     return _Found(seen, tables, workflows)
 
