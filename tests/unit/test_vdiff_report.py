@@ -116,6 +116,16 @@ def test_text_summary_is_worded_as_in_vitess() -> None:
     ]
 
 
+def test_the_verbose_summary_shows_the_rows_of_the_samples() -> None:
+    lines = replace(COMPLETED, tables=(DIFFERENT, CLEAN)).to_text(NOW, verbose=True).splitlines()
+    assert lines[lines.index("\tExtraRowsTarget:  1") + 1 : -2] == [
+        '\tdiffers, source:  email="a", id="1"',
+        '\t         target:  email="A", id="1"',
+        '\tonly in source:   email="é", id="2"',
+        '\tonly in target:   email="NULL", id="3"',
+    ]
+
+
 def test_an_error_is_told_with_its_shard() -> None:
     failed = replace(COMPLETED, state="error", completed_at=None, error="stream stopped")
     assert parsed(failed)["Errors"] == {"0": "stream stopped"}

@@ -172,7 +172,7 @@ class VDiffReport:
         return json.dumps(self.to_document(now, verbose), indent="\t", ensure_ascii=False)
 
     def to_text(self, now: float, verbose: bool = False) -> str:
-        """The summary that people read, as Vitess words it."""
+        """The summary that people read, as Vitess words it; with `verbose` also the samples of rows that differ."""
         lines = [f"VDiff Summary for {self.keyspace}.{self.workflow} ({self.uuid})", f"State:        {self.state}"]
         if self.error:
             lines.append(f"Error: (shard {SHARD}) {self.error}")
@@ -189,6 +189,7 @@ class VDiffReport:
         if verbose or self.has_mismatch:
             for table in sorted(self.tables, key=lambda table: table.table):
                 lines += _table_lines(table)
+                lines += _sample_lines(table) if verbose else []
         return "\n".join([*lines, "", 'Use "--format=json" for more detailed output.'])
 
 
@@ -207,6 +208,19 @@ def _table_lines(table: TableReport) -> list[str]:
         if count:
             lines.append(f"\t{name}{count}")
     return lines
+
+
+def _sample_lines(table: TableReport) -> list[str]:
+    lines = []
+    for source, target in table.mismatch_samples:
+        lines += [f"\tdiffers, source:  {_row_text(source)}", f"\t         target:  {_row_text(target)}"]
+    lines += [f"\tonly in source:   {_row_text(row)}" for row in table.extra_source_samples]
+    lines += [f"\tonly in target:   {_row_text(row)}" for row in table.extra_target_samples]
+    return lines
+
+
+def _row_text(row: RowText) -> str:
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(row.items()))
 
 
 def time_text(seconds: float) -> str:
