@@ -88,6 +88,10 @@ class Applied:
             "not_run": len(self.not_run),
         }
 
+    def brief(self) -> str:
+        """What was done, without what was not: ``2 moved, 1 verified``."""
+        return ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in self.counts().items() if n) or "nothing to do"
+
     def summary(self) -> str:
         """One line: what was done, in the words of the plan's last line."""
         counts = self.counts()
@@ -147,7 +151,7 @@ class Application:
         state = RunState.DONE
         if applied.error is not None:
             state = RunState.INTERRUPTED if isinstance(stopped, Interrupted) else RunState.FAILED
-        self._journal.end(state, applied.error.message if applied.error else applied.summary())
+        self._journal.end(state, applied.error.message if applied.error else applied.brief())
         code = exit_code_for(applied.error) if applied.error else 0
         self._emit(EventType.SUMMARY, applied.summary(), None, exit_code=code, **applied.counts())
         return applied

@@ -60,12 +60,13 @@ def plan(
     document = open_plan(plan_file, environment, parse_variables(var))
     with opened(environment) as backend:
         made = make_plan(document, backend.observe())
+    given = f" -i {inventory}" if inventory else ""
     if output is PlanFormat.TEXT:
         terminal.result(text.render(made, paint=terminal.paint_out, show_unchanged=show_unchanged))
     elif output is PlanFormat.JSON:
         terminal.result(json.render(made))
     elif output is PlanFormat.MARKDOWN:
-        command = f"movetables apply {plan_file} --approve {made.fingerprint[:12]}"
+        command = f"movetables apply {plan_file}{given} --approve {made.fingerprint[:12]}"
         terminal.result(markdown.render(made, max_bytes=max_bytes, apply_command=command))
     else:
         terminal.result(graph.dot(made) if output is PlanFormat.DOT else graph.mermaid(made))
@@ -73,7 +74,6 @@ def plan(
     if out is not None:
         _keep(out, json.render(made))
         if error is None:
-            given = f" -i {inventory}" if inventory else ""
             terminal.note(f"Kept in {out}. To apply exactly this: movetables apply {out}{given}")
     if error is not None:
         return exit_code_for(error)

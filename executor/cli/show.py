@@ -173,7 +173,7 @@ def _worth_showing(move: dict[str, Any]) -> bool:
 
 def _move_text(move: dict[str, Any]) -> str:
     lines = [
-        f"Move {move['workflow']}: {move['source']} to {move['target']}, {', '.join(move['tables'])}",
+        f"Move {move['workflow']}: tables {', '.join(move['tables'])} from {move['source']} to {move['target']}",
         f"  state:   {move['state']}" + (f" ({move['message']})" if _worth_showing(move) else ""),
         f"  traffic: {move['traffic_state']}",
     ]

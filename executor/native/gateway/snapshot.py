@@ -85,7 +85,8 @@ class Snapshots:
                 if time.monotonic() > deadline:
                     raise MovetablesError(
                         f"the gateway cannot read the topology: {error}",
-                        f"check that the topology server runs: mysql -h {self._login.host} -P {self._login.port} "
+                        "apply a plan, which creates it, or check that the topology server runs: "
+                        f"mysql -h {self._login.host} -P {self._login.port} "
                         f"-u {self._login.user} -p",
                     ) from error
                 await asyncio.sleep(0.05)
