@@ -272,8 +272,9 @@ def _end(connection: Connection, thread_id: int) -> None:
 
 def _journal_value(source: Connection, keyspace: str, workflow: str) -> str | None:
     """The position for the opposite stream that the journal row holds; None when there is no row."""
+    # FOR UPDATE waits for an insert of it that is still on its way into the table.
     value = source.value(
-        f"SELECT val FROM {sidecar.SCHEMA}.journal WHERE keyspace=%s AND workflow=%s",
+        f"SELECT val FROM {sidecar.SCHEMA}.journal WHERE keyspace=%s AND workflow=%s FOR UPDATE",
         [keyspace, workflow],
     )
     return None if value is None else str(json.loads(value)["position"])
