@@ -231,8 +231,8 @@ class Application:
                 return cluster
             if step.kind == VDiff.kind:
                 raise VerificationMismatch(
-                    f"{step.id} found that source and target differ",
-                    f"movetables vdiff show {step.subject} tells where",
+                    "source and target differ",
+                    f"movetables vdiff show {step.subject} --verbose shows where; repair the target, then apply again",
                 )
             if time.monotonic() > deadline:
                 raise MovetablesError(
