@@ -147,7 +147,17 @@ def _disk(cluster: Cluster, move: Move) -> Iterable[Refusal]:
     if free is not None and need > free:
         yield refuse(
             "MT309",
-            f"{free} bytes are free on {primary.alias} ({primary.host}:{primary.port})",
-            f"at least {need} (1.5 times the tables' data)",
+            f"{_size(free)} are free on {primary.alias} ({primary.host}:{primary.port})",
+            f"at least {_size(need)} (1.5 times the tables' data)",
             "free some space there, or move fewer tables at a time",
         )
+
+
+def _size(size: int) -> str:
+    """``1.5 GiB`` of 1610612736 bytes."""
+    amount, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"

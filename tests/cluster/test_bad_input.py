@@ -15,12 +15,15 @@ import pytest
 
 from executor.cli.environment import open_inventory
 from executor.native.local import mariadbd
+from executor.native.local.cluster import LocalCluster
 from executor.native.local.mariadbd import LocalServer
+from executor.native.logins import Logins
 from executor.native.servers import connect
+from executor.native.topology import Topology
 from executor.native.waiting import wait_until
 from planner.checks import CODES
-from tests.cluster.commands import EXAMPLE, Commands
-from tests.cluster.conftest import MakeServer, Ports
+from tests.cluster.commands import EXAMPLE, SHOP, Commands
+from tests.cluster.conftest import MakeInventory, MakeServer, Ports, TestCluster
 
 PRODUCTION = EXAMPLE.parents[1] / "docs" / "production.md"
 INVENTORY = """
@@ -240,9 +243,35 @@ def test_a_whole_move_with_the_documented_privileges_and_plans_of_a_user_who_may
         assert [step["id"] for step in theirs["steps"]] == [step["id"] for step in ours["steps"]]
         outside.commands.apply(plan)
         outside.reader.run("plan", str(plan), "--detailed-exitcode")
-        outside.reader.run("show")
-        outside.reader.run("history")
         wait_until(lambda: listens(outside.commands), 60, "the gateway to listen")
+    for looking in ("show", "history", "routing-rules"):
+        outside.reader.run(looking)
     assert outside.rows("customer", "SELECT * FROM vt_customer.good ORDER BY id") == rows
     assert outside.rows("commerce", "SHOW TABLES FROM vt_commerce") == []
     assert outside.commands.query("SELECT COUNT(*) FROM good", "customer") == [(1000,)]
+
+
+def test_a_target_without_room_is_refused(make_inventory: MakeInventory, tmp_path: Path) -> None:
+    inventory = make_inventory("disk", SHOP)
+    local = LocalCluster(inventory)
+    local.start_topology()
+    logins = Logins(inventory)
+    topology = Topology(logins.topology())
+    topology.create()
+    cluster = TestCluster(inventory, local, logins, topology)
+    for keyspace in ("commerce", "customer"):
+        cluster.add_keyspace(keyspace)
+    with cluster.primary("commerce") as source:
+        source.execute("CREATE TABLE good (id INT PRIMARY KEY)")
+        # As if it filled 160 TB, by what the server believes of it from its next start on.
+        source.query("ANALYZE TABLE good")
+        source.execute("UPDATE mysql.innodb_table_stats SET clustered_index_size=10000000000 WHERE table_name='good'")
+    local.stop_tablet("zone1-0000000100")
+    local.start_tablet("zone1-0000000100", writable=True)
+    commands = Commands(inventory, tmp_path)
+    text = PLAN.format(commerce="zone1-0000000100", name="move", tables="good", state="running")
+    planned = commands.run("plan", str(commands.plan_file("full", text)), expected=4)
+    assert "MT309" in planned.stdout
+    assert " are free on zone1-0000000200" in planned.stdout
+    assert "TiB (1.5 times the tables' data)" in planned.stdout
+    topology.close()
