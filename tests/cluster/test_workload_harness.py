@@ -230,15 +230,18 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(server: LocalSe
     path = tmp_path / "ledger.jsonl"
     workload = Workload(lambda: connect(server), "crashed", clients=4, rate=None, path=path, tolerate_disconnects=True)
     workload.start()
-    for _ in range(2):
+    try:
+        for _ in range(2):
+            workload.wait_for_writes(200)
+            pid = server.pid()
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)  # only then has it let go of its port and its files
+            mariadbd.reap()
+            mariadbd.start(server, tmp_path / "unused")
         workload.wait_for_writes(200)
-        pid = server.pid()
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)  # only then has it let go of its port and its files
-        mariadbd.reap()
-        mariadbd.start(server, tmp_path / "unused")
-    workload.wait_for_writes(200)
+    finally:
+        workload.stop()
     with connect(server) as connection:
         verdict = workload.verify(connection)
     assert verdict.ok, verdict.text()
