@@ -214,7 +214,8 @@ def switched(state: TopologyState) -> TopologyState:
 
 
 def switching(state: TopologyState) -> TopologyState:
-    return replace(created(state), switching=("commerce.customer", "commerce.corder"))
+    held = replace(created(state), switching=("commerce.customer", "commerce.corder"))
+    return held.with_denied("commerce", TABLES, True)  # in the same commit, as a cutover does
 
 
 def fence(cluster: Cluster, server: str, table: str) -> None:

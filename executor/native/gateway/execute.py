@@ -277,12 +277,12 @@ class StatementRunner:
     def _must_wait(self, route: Route, snapshot: Snapshot) -> bool:
         statement = route.statement
         touched = self._connections.transaction.touched
+        if not snapshot.switching.isdisjoint(touched):
+            # It uses one of the tables already: it must end before the switch can lock them, so nothing may hold it.
+            return False
         if route.denied and statement.writes and touched.isdisjoint(route.names):
             return True
-        if not (statement.writes or statement.locking) or snapshot.switching.isdisjoint(route.names):
-            return False
-        # A transaction that already uses one of the tables must end before the switch can lock them.
-        return snapshot.switching.isdisjoint(touched)
+        return (statement.writes or statement.locking) and not snapshot.switching.isdisjoint(route.names)
 
     async def _wait(self, snapshot: Snapshot, deadline: float, route: Route) -> None:
         left = deadline - time.monotonic()
