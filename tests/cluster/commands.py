@@ -114,15 +114,15 @@ class Commands:
             (found[rule["from_table"]],) = rule["to_tables"]
         return found
 
-    def gateway(self, database: str | None = None) -> Raw:
-        """A connection to the gateway, with autocommit, as a user that it lets in without a password."""
+    def gateway(self, database: str | None = None, *, autocommit: bool = True) -> Raw:
+        """A connection to the gateway, as a user that it lets in without a password."""
         return pymysql.connect(
             host=self.inventory.gateway.host,
             port=self.inventory.gateway.port,
             user="app",
             database=database,
             charset="utf8mb4",
-            autocommit=True,
+            autocommit=autocommit,
             read_timeout=90,
         )
 

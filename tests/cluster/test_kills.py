@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,15 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from executor.crashpoints import VARIABLE
 from executor.native.access import Access
 from executor.native.cutover.fence import standing
 from executor.native.local.up import status
 from executor.native.topology import SCHEMA
 from planner.cluster import TabletType
 from planner.inventory import Inventory
+from tests.cluster.commands import Commands
 from tests.cluster.conftest import MakeInventory
-from tests.cluster.test_move_under_load import PLAN, gateway
+from tests.cluster.test_move_under_load import PLAN
 from tests.workload import MOVED_TABLES, Workload, prepare
 
 TABLETS = (
@@ -49,48 +47,38 @@ AFTER_JOURNAL_ROW = ("journaled", "unfenced", "routed", "reverse_started", "froz
 
 
 @dataclass
-class Commands:
-    """The command line on one embedded cluster. `kills` counts the applies that were killed."""
+class Kills(Commands):
+    """The command line, counting the applies that were killed."""
 
-    inventory: Inventory
-    folder: Path
     kills: int = 0
 
-    def run(self, *words: str, kill_at: str = "") -> subprocess.CompletedProcess[str]:
-        """Runs the command to its end, killed at a crash point if one is named."""
-        environment = {**os.environ, VARIABLE: kill_at} if kill_at else None
-        command = [sys.executable, "-m", "executor.cli.main", *words, "-i", self.inventory.file]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180, env=environment)
-
-    def apply(self, state: str, kill_at: str = "") -> None:
+    def bring(self, state: str, kill_at: str = "") -> None:
         """Applies the move's plan with that state; it must succeed, or be killed where `kill_at` says."""
-        path = self.folder / f"{state}.yaml"
         tablets = PLAN.replace(", zone1-0000000102", "").replace(", zone1-0000000202", "")
-        path.write_text(tablets.format(tables=", ".join(MOVED_TABLES), state=state) if state else KEYSPACES)
+        text = tablets.format(tables=", ".join(MOVED_TABLES), state=state) if state else KEYSPACES
+        path = str(self.plan_file(state or "keyspaces", text))
         # serve may be settling what the last kill left behind; it holds the lock for as long as that takes.
-        done = self.run("apply", str(path), "--auto-approve", "--lock-timeout", "60s", kill_at=kill_at)
         wanted = KILLED if kill_at else 0
-        assert done.returncode == wanted, f"{state} {kill_at}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        self.kills += done.returncode == KILLED
+        self.run("apply", path, "--auto-approve", "--lock-timeout", "60s", kill_at=kill_at, expected=wanted)
+        self.kills += wanted == KILLED
 
 
 @pytest.fixture
-def commands(make_inventory: MakeInventory, tmp_path: Path) -> Iterator[Commands]:
-    found = Commands(make_inventory("kills", TABLETS), tmp_path)
-    up = found.run("local", "up")
-    assert up.returncode == 0, up.stderr
+def commands(make_inventory: MakeInventory, tmp_path: Path) -> Iterator[Kills]:
+    found = Kills(make_inventory("kills", TABLETS), tmp_path)
+    found.run("local", "up")
     yield found
     found.run("local", "down")
 
 
 @pytest.fixture
-def workload(commands: Commands, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Workload]:
-    commands.apply("")
-    with gateway(commands.inventory) as connection:
+def workload(commands: Kills, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Workload]:
+    commands.bring("")
+    with commands.gateway() as connection:
         prepare(connection, "commerce")
     tolerant = getattr(request, "param", False)
     made = Workload(
-        lambda: gateway(commands.inventory),
+        lambda: commands.gateway(autocommit=False),
         "commerce",
         clients=3,
         rate=60,
@@ -122,13 +110,13 @@ def assert_nothing_is_left(inventory: Inventory) -> None:
     access.close()
 
 
-def finish(commands: Commands, workload: Workload) -> None:
+def finish(commands: Kills, workload: Workload) -> None:
     workload.keyspace = "customer"
     workload.wait_for_writes(30, timeout=60)
-    commands.apply("completed")
+    commands.bring("completed")
     workload.wait_for_writes(30, timeout=60)
     workload.stop()
-    with gateway(commands.inventory) as connection:
+    with commands.gateway() as connection:
         verdict = workload.verify(connection, "customer")
     print(f"{commands.kills} applies killed; {verdict.text()}")
     assert verdict.ok, verdict.text()
@@ -136,30 +124,30 @@ def finish(commands: Commands, workload: Workload) -> None:
 
 
 def test_apply_killed_at_every_point_of_the_journal_and_of_each_step_converges(
-    commands: Commands, workload: Workload
+    commands: Kills, workload: Workload
 ) -> None:
     for point in ("create:stream", "create:rules", "create:tables", *JOURNAL):
-        commands.apply("running", kill_at=point)
-    commands.apply("running")
+        commands.bring("running", kill_at=point)
+    commands.bring("running")
     workload.wait_for_writes(30)
     for point in ("vdiff.table", *JOURNAL[:4]):
-        commands.apply("reads_switched", kill_at=point)
-    commands.apply("reads_switched")
+        commands.bring("reads_switched", kill_at=point)
+    commands.bring("reads_switched")
     states = ["running", "switched"]
     for point in BEFORE_JOURNAL_ROW:
-        commands.apply("switched", kill_at=f"cutover:{point}")
+        commands.bring("switched", kill_at=f"cutover:{point}")
     for point in AFTER_JOURNAL_ROW:
-        commands.apply("switched" if states[-1] == "switched" else "reads_switched", kill_at=f"cutover:{point}")
-        commands.apply("switched" if states[-1] == "switched" else "reads_switched")
+        commands.bring("switched" if states[-1] == "switched" else "reads_switched", kill_at=f"cutover:{point}")
+        commands.bring("switched" if states[-1] == "switched" else "reads_switched")
         workload.wait_for_writes(10)
         states.reverse()
     if states[-1] != "switched":
         for point in BEFORE_JOURNAL_ROW:
-            commands.apply("reads_switched", kill_at=f"cutover:{point}")
-    commands.apply("switched")
+            commands.bring("reads_switched", kill_at=f"cutover:{point}")
+    commands.bring("switched")
     for point in ("complete:reverse_stopped", "complete:tables", "complete:recorded", "complete:streams"):
         workload.keyspace = "customer"
-        commands.apply("completed", kill_at=point)
+        commands.bring("completed", kill_at=point)
     finish(commands, workload)
     assert commands.kills >= 30
 
@@ -167,7 +155,7 @@ def test_apply_killed_at_every_point_of_the_journal_and_of_each_step_converges(
 class Killer(threading.Thread):
     """Kills one process of serve after the other, with random pauses, until it is stopped."""
 
-    def __init__(self, commands: Commands, seed: int) -> None:
+    def __init__(self, commands: Kills, seed: int) -> None:
         super().__init__(name="killer", daemon=True)
         self._commands = commands
         self._random = random.Random(seed)
@@ -188,17 +176,17 @@ class Killer(threading.Thread):
 
     def _start_again(self) -> None:
         deadline = time.monotonic() + 60
-        while self._commands.run("local", "up").returncode != 0:
+        while self._commands.run("local", "up", expected=None).returncode != 0:
             assert time.monotonic() < deadline, "serve does not start again"
 
 
 @pytest.mark.parametrize("workload", [True], indirect=True)
-def test_each_process_of_serve_killed_at_random_times_loses_nothing(commands: Commands, workload: Workload) -> None:
+def test_each_process_of_serve_killed_at_random_times_loses_nothing(commands: Kills, workload: Workload) -> None:
     killer = Killer(commands, seed=7)
     killer.start()
     try:
         for state in ("running", "switched", "running", "switched", "reads_switched", "switched"):
-            commands.apply(state)
+            commands.bring(state)
             workload.wait_for_writes(20, timeout=90)
         deadline = time.monotonic() + 120
         while len(killer.killed) < 16 and time.monotonic() < deadline:
