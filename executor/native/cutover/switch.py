@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from executor.backend import Progress
 from executor.crashpoints import reached
 from executor.errors import Ambiguous, MovetablesError, Refused
+from executor.lock import LockLost
 from executor.native import sidecar
 from executor.native.access import Access
 from executor.native.cutover.catch_up import catch_up
@@ -93,9 +94,10 @@ def switch_writes(access: Access, cutover: Cutover, progress: Progress) -> None:
             try:
                 _begin(access, record)
                 record = _prepare(access, cutover, record, source, target, progress)
+                progress.check_interrupt()
                 _write_journal(access, record, source)
-            except Ambiguous:
-                raise
+            except (Ambiguous, LockLost):
+                raise  # without the lock, whoever holds it now settles what we began: undoing could undo theirs
             except Exception as error:
                 _undo_after(access, record, error)
                 raise
