@@ -51,7 +51,7 @@ COMPLETE = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def commands(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports) -> Iterator[Commands]:
     """A cluster that only has commerce, with the guide's data."""
     with embedded(tmp_path_factory.mktemp("dry"), template, ports, "dry", SHOP) as found:
