@@ -454,8 +454,8 @@ def through(proxy: Proxy, server: LocalServer, position: str) -> BinlogClient:
 def test_a_damaged_event_fails_its_checksum(server: LocalServer, source: Connection, proxy: Proxy) -> None:
     begin = source.position()
     source.execute("INSERT INTO d.a VALUES (1, 'NOBODY')")
-    client = through(proxy, server, begin)
     proxy.replace = (b"NOBODY", b"NOBOD\x7f")
+    client = through(proxy, server, begin)
     try:
         with pytest.raises(Malformed, match="checksum"):
             read_all(client)
