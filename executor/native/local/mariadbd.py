@@ -21,6 +21,7 @@ from executor.native.logins import MANAGED_USER
 from executor.native.servers import Login, Unreachable, connect, wait_until_answers
 
 COMPLETE = "movetables.complete"
+PORT_SECONDS = 2.0
 ER_ACCESS_DENIED = 1045
 NEEDED_BYTES = 160 << 20
 """What a new server writes at first (about 100 MiB, most of it the redo log), and some room."""
@@ -174,15 +175,22 @@ def _initialise(server: LocalServer, template: Path, options: tuple[str, ...]) -
 
 
 def _require_free_port(server: LocalServer) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", server.port))
-        except OSError as error:
-            raise MovetablesError(
-                f"{server.name} cannot listen on 127.0.0.1:{server.port}: {error.strerror}",
-                f"give it another port in the inventory, or stop what listens there: ss -ltnp sport = :{server.port}",
-            ) from error
+    """Raises MovetablesError when the port stays taken. A killed server is gone a moment before its port is free."""
+    deadline = time.monotonic() + PORT_SECONDS
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", server.port))
+                return
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise MovetablesError(
+                        f"{server.name} cannot listen on 127.0.0.1:{server.port}: {error.strerror}",
+                        "give it another port in the inventory, or stop what listens there: "
+                        f"ss -ltnp sport = :{server.port}",
+                    ) from error
+        time.sleep(0.05)
 
 
 def _wait_until_up(server: LocalServer, process: subprocess.Popen[bytes], timeout: float) -> None:
