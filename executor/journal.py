@@ -15,8 +15,9 @@ from typing import Protocol
 
 from executor.errors import MovetablesError
 from executor.lock import holders, who
+from executor.native.flavor import ER_BAD_DB, ER_NO_SUCH_TABLE
 from executor.native.servers import Connection, Row, ServerError
-from executor.native.topology import ER_BAD_DB, ER_NO_SUCH_TABLE, SCHEMA, Topology
+from executor.native.topology import SCHEMA, Topology
 from executor.redaction import redact
 from planner.step import Step
 

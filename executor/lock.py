@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import Self
 
 from executor.errors import LockHeld, MovetablesError
+from executor.native.flavor import ER_BAD_DB, ER_NO_SUCH_TABLE
 from executor.native.servers import Connection, Login, ServerError, connect
-from executor.native.topology import ER_BAD_DB, ER_NO_SUCH_TABLE, SCHEMA
+from executor.native.topology import SCHEMA
 
 MAX_NAME = 64  # MySQL's limit; a longer name is refused by it and cut by nobody
 KEEPALIVE_SECONDS = 30.0

@@ -6,6 +6,7 @@ a frozen forward workflow means that writes were switched even if somebody empti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from planner.cluster import Cluster, CompletedMove, StreamState, Table, TabletType, VDiffSummary, Workflow
@@ -209,3 +210,15 @@ def resolve(cluster: Cluster, move: Move) -> Move:
     renamed = {f"_{table}_old" for r in cluster.completed if r.source_tables == "rename" for table in r.tables}
     names = {table.name for table in keyspace.tables} if keyspace else set()
     return replace(move, tables=tuple(sorted(names - set(move.exclude) - renamed)))
+
+
+def with_completed(records: Iterable[CompletedMove], move: Move) -> tuple[CompletedMove, ...]:
+    """`records` with one of `move`, tables resolved; those that its tables' new home makes void are dropped."""
+    record = CompletedMove(move.name, move.source, move.target, tuple(move.tables), move.source_tables.value)
+    others = (
+        other
+        for other in records
+        if (other.name, other.source, other.target) != (move.name, move.source, move.target)
+        and not (other.target == move.source and set(other.tables) & set(move.tables))
+    )
+    return tuple(sorted((*others, record)))

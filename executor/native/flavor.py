@@ -8,6 +8,8 @@ FENCE_MESSAGE = "disallowed due to rule: enforce denied tables"
 """Text of the fence's error, as Vitess words it. The gateway recognises the fence by it."""
 
 FENCE_ERRNO = 1644  # ER_SIGNAL_EXCEPTION
+ER_BAD_DB, ER_NO_SUCH_TABLE = 1049, 1146
+"""The schema, or the table, is not there."""
 LOST_CONNECTION_ERRNOS = frozenset({1053, 1927, 2003, 2006, 2013, 2014, 2055, 4031})
 """Server shutting down, connection killed, gone away, lost, out of sync: the outcome of the statement is unknown."""
 TRANSIENT_ERRNOS = frozenset({1205, 1213, 1020})

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from executor.errors import MovetablesError
+from executor.native.flavor import ER_BAD_DB, ER_NO_SUCH_TABLE
 from executor.native.servers import Connection, Login, ServerError, connect
 from planner.cluster import CompletedMove, MirrorRule, RoutingRule, TabletType
 
 _T = TypeVar("_T")
 
 SCHEMA = "movetables_topo"
-ER_BAD_DB, ER_NO_SUCH_TABLE = 1049, 1146
 
 DDL = (
     f"CREATE DATABASE IF NOT EXISTS {SCHEMA} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from planner.checks import refuse
 from planner.checks_workflow import exists, keyspaces_answer, verified_for_completion
-from planner.cluster import Cluster, CompletedMove
+from planner.cluster import Cluster
 from planner.document import SourceTables
 from planner.moves import (
     all_reads_switched,
@@ -15,6 +15,7 @@ from planner.moves import (
     leftover_rules,
     leftovers,
     unfinished_cutover,
+    with_completed,
     writes_switched,
 )
 from planner.routing import with_mirror, without_move
@@ -77,7 +78,7 @@ class Complete(MoveStep):
             cluster,
             routing_rules=rules,
             mirror_rules=with_mirror(cluster.mirror_rules, move.source, move.target, move.tables, 0.0),
-            completed=_with_record(cluster, self) if first else cluster.completed,
+            completed=with_completed(cluster.completed, move) if first else cluster.completed,
         )
 
     def describe(self) -> tuple[str, ...]:
@@ -106,16 +107,3 @@ class Complete(MoveStep):
         if not move.keep_routing_rules:
             lines.append("Routing rules for participating tables will be deleted")
         return self.locked(*lines)
-
-
-def _with_record(cluster: Cluster, step: Complete) -> tuple[CompletedMove, ...]:
-    """The records with one of this move; those that its tables' new home makes void are dropped."""
-    move = step.move
-    record = CompletedMove(move.name, move.source, move.target, move.tables, move.source_tables.value)
-    others = (
-        other
-        for other in cluster.completed
-        if (other.name, other.source, other.target) != (move.name, move.source, move.target)
-        and not (other.target == move.source and set(other.tables) & set(move.tables))
-    )
-    return tuple(sorted((*others, record)))

@@ -19,7 +19,6 @@ from executor.native.servers import Connection, Row, ServerError, quote
 EVENTS = ("INSERT", "UPDATE", "DELETE")
 PREFIX = "_movetables_fence_"
 
-ER_TRG_ALREADY_EXISTS, ER_TRG_DOES_NOT_EXIST = 1359, 1360
 ER_LOCK_WAIT_TIMEOUT = 1205
 ER_SPECIFIC_ACCESS_DENIED = 1227
 
@@ -41,7 +40,11 @@ def create_statements(database: str, table: str) -> tuple[str, ...]:
 
 def drop_statements(database: str, table: str) -> tuple[str, ...]:
     """The statements that remove a table's fence, whole or in part."""
-    return tuple(f"DROP TRIGGER IF EXISTS {quote(database)}.{quote(trigger_name(table, event))}" for event in EVENTS)
+    return tuple(_drop_statement(database, table, event) for event in EVENTS)
+
+
+def _drop_statement(database: str, table: str, event: str) -> str:
+    return f"DROP TRIGGER IF EXISTS {quote(database)}.{quote(trigger_name(table, event))}"
 
 
 def standing(connection: Connection, database: str) -> dict[str, set[str]]:
@@ -112,8 +115,7 @@ def lower_fence(connection: Connection, database: str, tables: Sequence[str], ti
     present = standing(connection, database)
     for table in sorted(tables):
         for event in sorted(present.get(table, ())):
-            statement = f"DROP TRIGGER IF EXISTS {quote(database)}.{quote(trigger_name(table, event))}"
-            _until(connection, statement, deadline, table)
+            _until(connection, _drop_statement(database, table, event), deadline, table)
 
 
 def _until(connection: Connection, statement: str, deadline: float, table: str) -> None:

@@ -21,7 +21,7 @@ from functools import partial
 from executor.errors import LockHeld, MovetablesError
 from executor.lock import Lock
 from executor.native.access import Access
-from executor.native.cutover.recovery import recover
+from executor.native.cutover.switch import settle
 from executor.native.local import mariadbd
 from executor.native.local.cluster import LocalCluster
 from executor.native.promotion import attach, follows, most_advanced, promote, replication, stopped, trouble
@@ -146,7 +146,7 @@ class Health:
     def _recover(self, cutover: CutoverRecord) -> None:
         with self._lock([cutover.source, cutover.keyspace], f"recover the cutover of {cutover.workflow}"):
             _log.info("recovering the cutover of %s.%s", cutover.keyspace, cutover.workflow)
-            recover(self._access, cutover.keyspace, cutover.workflow)
+            settle(self._access, cutover.keyspace, cutover.workflow)
 
     def _lock(self, keyspaces: list[str], command: str) -> Lock:
         return Lock(

@@ -6,11 +6,10 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from executor.native.cutover.fence import PREFIX, is_fenced, standing
+from executor.native.flavor import ER_NO_SUCH_TABLE
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.layout import describe_tables
 from planner.cluster import ForeignKey, Table
-
-ER_NO_SUCH_TABLE = 1146
 
 
 def observe_tables(

@@ -15,8 +15,9 @@ from executor.native.servers import Connection, ServerError, quote
 from executor.native.steps.base import change_topology, database_of, on, server_of, without_denied, without_rules
 from executor.native.stream.layout import describe_tables
 from executor.native.topology import TopologyState
-from planner.cluster import Cluster, CompletedMove, StreamState
+from planner.cluster import Cluster, StreamState
 from planner.document import Move, SourceTables
+from planner.moves import with_completed
 from planner.steps.complete import Complete
 
 
@@ -87,14 +88,7 @@ def _with_patience(connection: Connection, sql: str, timeout: float) -> None:
 
 
 def _recorded(state: TopologyState, move: Move) -> TopologyState:
-    record = CompletedMove(move.name, move.source, move.target, tuple(move.tables), move.source_tables.value)
-    others = [
-        other
-        for other in state.completed
-        if (other.name, other.source, other.target) != (move.name, move.source, move.target)
-        and not (other.target == move.source and set(other.tables) & set(move.tables))
-    ]
-    return replace(state, completed=tuple(sorted((*others, record))))
+    return replace(state, completed=with_completed(state.completed, move))
 
 
 def statements(step: Complete, cluster: Cluster) -> tuple[Statement, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 from executor.backend import Progress, Statement
 from executor.crashpoints import reached
@@ -71,7 +72,7 @@ def _with_rules(state: TopologyState, step: CreateWorkflow) -> TopologyState:
     move = step.move
     rules = routing.with_move_created(state.routing_rules, move.source, move.target, move.tables)
     changed = state.with_denied(move.target, move.tables, True)
-    return TopologyState(**vars(changed) | {"routing_rules": rules})
+    return replace(changed, routing_rules=rules)
 
 
 def _create_table(
@@ -130,7 +131,7 @@ def _undo(step: CreateWorkflow, access: Access, target: Connection, target_datab
 def _without_rules(state: TopologyState, step: CreateWorkflow) -> TopologyState:
     move = step.move
     rules = routing.without_move(state.routing_rules, move.source, move.target, move.tables)
-    return TopologyState(**vars(state.with_denied(move.target, move.tables, False)) | {"routing_rules": rules})
+    return replace(state.with_denied(move.target, move.tables, False), routing_rules=rules)
 
 
 def statements(step: CreateWorkflow, cluster: Cluster) -> tuple[Statement, ...]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from executor.errors import MovetablesError
 from executor.native import sidecar
+from executor.native.flavor import ER_BAD_DB, ER_NO_SUCH_TABLE
 from executor.native.logins import Logins
 from executor.native.servers import Connection, Login, ServerError, connect
 from executor.native.stream.stream import Stream, StreamBusy
-from executor.native.topology import ER_BAD_DB, ER_NO_SUCH_TABLE, Topology, TopologyState
+from executor.native.topology import Topology, TopologyState
 from planner.cluster import StreamState
 
 LOOK_SECONDS = 0.2
