@@ -214,7 +214,10 @@ def test_a_stream_that_stops_behind_the_fence_is_given_up_and_the_fence_is_lower
 ) -> None:
     streams = role(commands, "streams")
     plan = shop_plan(commands, "switched", "verify: {before_switch: false}\n" + SHORT.replace("3s", "10s"))
-    with primary(commands, "commerce") as holder:
+    with primary(commands, "commerce") as holder, primary(commands, "customer") as halted:
+        # As a stream that is halted in the middle of a transaction holds the tables of the target.
+        halted.execute("BEGIN")
+        halted.query("SELECT * FROM corder WHERE order_id = 1")
         holder.execute("BEGIN")
         holder.execute("UPDATE corder SET price = 101 WHERE order_id = 1")
         process = commands.start("apply", str(plan), "--auto-approve")

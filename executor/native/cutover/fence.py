@@ -74,11 +74,16 @@ def raise_fence(
 ) -> None:
     """Fences `tables`; returns when no write of anybody else can happen any more. Idempotent.
 
+    Tables whose triggers all stand are left alone, without a lock: they were created under one. So a cutover can be
+    undone while a stream that was halted in the middle of a transaction still holds the fenced tables of the target.
     The lock is asked for with a short lock_wait_timeout and asked for again, so that a long transaction delays other
     clients by at most about a second at a time. Raises TimedOut after `timeout` seconds; some tables may keep some of
     their triggers then, and `lower_fence` removes them.
     """
     deadline = time.monotonic() + timeout
+    present = standing(connection, database)
+    if all(is_fenced(present.get(table)) for table in tables):
+        return
     locks = ", ".join(f"{quote(database)}.{quote(table)} WRITE" for table in sorted(tables))
     while True:
         left = deadline - time.monotonic()
