@@ -20,8 +20,12 @@ CURABLE_ERRNOS = frozenset({1021, 1040, 1114, 1226, 1290, 1836, 3, 28})
 
 STRICT_SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
 """Refuses to change a value silently, and accepts every value that a source may hold (zero dates, id 0)."""
+FLAVOR_NAMES = {"mariadb": "MariaDB", "mysql": "MySQL"}
+"""What options and inventories call a server, and what it calls itself."""
 MINIMUM_MARIADB = (10, 6)
 """The oldest MariaDB that moves are supported on."""
+MINIMUM_MYSQL = (8, 4)
+"""The oldest MySQL that moves are supported on."""
 
 
 @dataclass(frozen=True)

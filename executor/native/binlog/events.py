@@ -1,7 +1,8 @@
 """Binlog events, parsed from bytes.
 
-The layouts are those of MariaDB's ``sql/log_event.h``. Every event type that is not known to be harmless is an error:
-an event that is skipped without understanding it may be a change that is lost.
+The layouts are those of MariaDB's ``sql/log_event.h`` and MySQL's ``libs/mysql/binlog/event``; the types below 160 mean
+the same in both, those above are MariaDB's. Every event type that is not known to be harmless is an error: an event
+that is skipped without understanding it may be a change that is lost.
 """
 
 from __future__ import annotations
@@ -12,21 +13,11 @@ import zlib
 from dataclasses import dataclass
 
 from executor.errors import MovetablesError
-from executor.native.binlog.positions import GtidId
 
 HEADER = struct.Struct("<IBIIIH")  # timestamp, type, server id, size, end position, flags
 ARTIFICIAL = 0x20  # header flag: made up by the sender, not in the file
 IN_USE = 0x01  # header flag of a format event: the file is still open
-
-STANDALONE = 1
-TRANSACTIONAL = 4
-DDL = 32
-_GROUP_COMMIT = 2
-_PREPARED_XA = 64
-_COMPLETED_XA = 128
-_START_ALTER = 2
-_COMMIT_ALTER = 4
-_ROLLBACK_ALTER = 8
+IGNORABLE = 0x80  # header flag: whoever does not know the event may skip it
 
 
 class UnknownEvent(MovetablesError):
@@ -62,10 +53,21 @@ class EventType(enum.IntEnum):
     DELETE_ROWS_V1 = 25
     INCIDENT = 26
     HEARTBEAT = 27
+    IGNORABLE = 28
+    ROWS_QUERY = 29
     WRITE_ROWS = 30
     UPDATE_ROWS = 31
     DELETE_ROWS = 32
+    GTID_LOG = 33
+    ANONYMOUS_GTID = 34
+    PREVIOUS_GTIDS = 35
+    TRANSACTION_CONTEXT = 36
+    VIEW_CHANGE = 37
     XA_PREPARE = 38
+    PARTIAL_UPDATE_ROWS = 39
+    TRANSACTION_PAYLOAD = 40
+    HEARTBEAT_V2 = 41
+    GTID_TAGGED = 42
     ANNOTATE_ROWS = 160
     BINLOG_CHECKPOINT = 161
     GTID = 162
@@ -119,23 +121,6 @@ class Event:
     log_pos: int
     flags: int
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Gtid:
-    """A transaction begins. `xa_prepared` and `xa_completed` name the XA transaction that this one is a part of.
-
-    `alter` is 'start', 'commit' or 'rollback' for the halves of a two-phase ALTER (``binlog_alter_two_phase``), else
-    ''.
-    """
-
-    id: GtidId
-    standalone: bool
-    ddl: bool
-    transactional: bool
-    xa_prepared: str
-    xa_completed: str
-    alter: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +190,11 @@ class XaPrepare:
     name: str
 
 
+def xa_name(form: int, gtrid: bytes, bqual: bytes) -> str:
+    """The name of an XA transaction as both servers write it in their statements: ``X'61',X'',1``."""
+    return f"X'{gtrid.hex()}',X'{bqual.hex()}',{form}"
+
+
 def where(event: Event) -> str:
     """Where an event is, for messages."""
     return f"an event of type {event.type} that ends at binlog position {event.log_pos}"
@@ -216,36 +206,7 @@ def unknown(event: Event) -> UnknownEvent:
     return UnknownEvent(
         f"the binlog holds {where(event)} ({name}), written by server id {event.server_id}; it may hold changes "
         "that this version cannot read",
-        "only MariaDB 10.6 and later, with unencrypted binlogs, is supported as a source",
-    )
-
-
-def parse_gtid(event: Event) -> Gtid:
-    """A GTID event."""
-    body = event.body
-    sequence, domain, flags = struct.unpack_from("<QIB", body)
-    at = 13
-    if flags & _GROUP_COMMIT:
-        at += 8
-    xa = ""
-    if flags & (_PREPARED_XA | _COMPLETED_XA):
-        form, gtrid_length, bqual_length = struct.unpack_from("<IBB", body, at)
-        middle = at + 6 + gtrid_length
-        xa = f"X'{body[at + 6 : middle].hex()}',X'{body[middle : middle + bqual_length].hex()}',{form}"
-        at = middle + bqual_length
-    extra = body[at] if at < len(body) else 0
-    alter = ""
-    for flag, name in ((_START_ALTER, "start"), (_COMMIT_ALTER, "commit"), (_ROLLBACK_ALTER, "rollback")):
-        if extra & flag:
-            alter = name
-    return Gtid(
-        GtidId(domain, event.server_id, sequence),
-        bool(flags & STANDALONE),
-        bool(flags & DDL),
-        bool(flags & TRANSACTIONAL),
-        xa if flags & _PREPARED_XA else "",
-        xa if flags & _COMPLETED_XA else "",
-        alter,
+        "sources are MariaDB 10.6 and later, with unencrypted binlogs, and MySQL 8.4 and later",
     )
 
 
@@ -352,4 +313,4 @@ def parse_xa_prepare(event: Event) -> XaPrepare:
     one_phase, form, gtrid_length, bqual_length = struct.unpack_from("<BIII", event.body)
     middle = 13 + gtrid_length
     gtrid, bqual = event.body[13:middle], event.body[middle : middle + bqual_length]
-    return XaPrepare(bool(one_phase), f"X'{gtrid.hex()}',X'{bqual.hex()}',{form}")
+    return XaPrepare(bool(one_phase), xa_name(form, gtrid, bqual))

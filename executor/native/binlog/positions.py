@@ -1,106 +1,57 @@
-"""Positions in a MariaDB replication stream: one GTID per domain. Pure values.
+"""Positions in a replication stream, of either flavour, behind one interface. Pure values.
 
-A position such as ``0-1-100,1-2-5`` says: everything up to sequence 100 of domain 0 and 5 of domain 1. The server id
-is the one that wrote that last transaction; within a domain the sequence alone orders the transactions
-(``gtid_strict_mode``).
+MariaDB's is a list of GTIDs, one per domain (`gtid_list.py`), MySQL's a set of GTIDs (`gtid_set.py`). The text tells
+which: only MySQL's has colons. The empty position is both, and lies in every other.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from executor.native.binlog.gtid_list import BadPosition as BadPosition
+from executor.native.binlog.gtid_list import GtidId as GtidId
+from executor.native.binlog.gtid_list import GtidList as GtidList
+from executor.native.binlog.gtid_list import parse_gtid_list
+from executor.native.binlog.gtid_set import GtidSet as GtidSet
+from executor.native.binlog.gtid_set import MysqlGtid as MysqlGtid
+from executor.native.binlog.gtid_set import parse_gtid_set
 
-from executor.errors import MovetablesError
+AnyGtid = GtidId | MysqlGtid
+"""The name of one transaction, of either flavour; `text` is how its server writes it."""
 
-_GTID = re.compile(r"([0-9]{1,10})-([0-9]{1,10})-([0-9]{1,20})", re.ASCII)
-
-
-class BadPosition(MovetablesError):
-    """A text that is no MariaDB GTID position."""
-
-
-class GtidId(NamedTuple):
-    """The name of one transaction: replication domain, the server that wrote it, its number within the domain."""
-
-    domain: int
-    server: int
-    sequence: int
-
-    @property
-    def text(self) -> str:
-        """As MariaDB writes it: ``domain-server-sequence``."""
-        return f"{self.domain}-{self.server}-{self.sequence}"
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far a stream has come, per domain. `gtids` is sorted by domain and holds each domain once."""
-
-    gtids: tuple[GtidId, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """As MariaDB writes it, sorted by domain: ``0-1-100,1-2-5``."""
-        return ",".join(gtid.text for gtid in self.gtids)
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __bool__(self) -> bool:
-        return bool(self.gtids)
-
-    def sequence(self, domain: int) -> int | None:
-        """The last sequence number of `domain`, or None when the position does not reach into that domain."""
-        return next((gtid.sequence for gtid in self.gtids if gtid.domain == domain), None)
-
-    def contains(self, other: Position) -> bool:
-        """True when everything up to `other` is also covered by this position; the empty position is in every one."""
-        mine = {gtid.domain: gtid.sequence for gtid in self.gtids}
-        return all(gtid.sequence <= mine.get(gtid.domain, -1) for gtid in other.gtids)
-
-    def with_gtid(self, domain: int, server: int, sequence: int) -> Position:
-        """This position after the transaction `domain`-`server`-`sequence`: it replaces that domain's entry."""
-        rest = [gtid for gtid in self.gtids if gtid.domain != domain]
-        return _sorted([*rest, GtidId(domain, server, sequence)])
-
-    def merge(self, other: Position) -> Position:
-        """The smallest position that contains both."""
-        merged = {gtid.domain: gtid for gtid in self.gtids}
-        for gtid in other.gtids:
-            if gtid.domain not in merged or merged[gtid.domain].sequence < gtid.sequence:
-                merged[gtid.domain] = gtid
-        return _sorted(merged.values())
-
-
-def _sorted(gtids: Iterable[GtidId]) -> Position:
-    return Position(tuple(sorted(gtids)))
-
-
-def parse_gtid(text: str) -> GtidId:
-    """One GTID such as ``0-1-100``. Raises BadPosition."""
-    match = _GTID.fullmatch(text.strip())
-    if match is None:
-        raise BadPosition(
-            f"{text!r} is no MariaDB GTID: expected domain-server-sequence, such as 0-1-100",
-            "SELECT @@global.gtid_binlog_pos shows the server's position",
-        )
-    domain, server, sequence = (int(part) for part in match.groups())
-    if domain >= 1 << 32 or server >= 1 << 32 or sequence >= 1 << 64:
-        raise BadPosition(f"{text!r} is no MariaDB GTID: a number is too large")
-    return GtidId(domain, server, sequence)
+Position = GtidList | GtidSet
+"""`text`, `contains(position)`, `merge(position)`, `has(gtid)`, `with_gtid(gtid)`, `resume`; false if empty."""
 
 
 def parse(text: str) -> Position:
     """The position that `text` names; blanks and line breaks around commas are allowed, '' is the empty position.
 
-    Raises BadPosition for any other form, and when a domain is named twice.
+    Raises BadPosition for any other form.
     """
-    if not text.strip():
-        return Position()
-    gtids = [parse_gtid(part) for part in text.split(",")]
-    domains = [gtid.domain for gtid in gtids]
-    if len(set(domains)) != len(domains):
-        raise BadPosition(f"{text!r} names a replication domain twice: a position has one GTID per domain")
-    return _sorted(gtids)
+    return parse_gtid_set(text) if ":" in text else parse_gtid_list(text)
+
+
+def advanced(position: Position, gtid: AnyGtid) -> Position:
+    """`position` after the transaction `gtid`. Raises BadPosition when they are of different flavours."""
+    return _same(position, gtid).with_gtid(gtid)  # type: ignore[arg-type]
+
+
+def held_back(position: Position, gtid: AnyGtid) -> Position:
+    """`position` after everything up to `gtid`, which is read but not settled: its XA transaction is only prepared.
+
+    A stream that starts there is sent `gtid` again, and no other transaction twice. Raises BadPosition as `advanced`.
+    """
+    position = _same(position, gtid)
+    if isinstance(position, GtidList) and isinstance(gtid, GtidId):
+        return position.holding(gtid)
+    return position  # a set just leaves it out
+
+
+def _same(position: Position, gtid: AnyGtid) -> Position:
+    wanted = GtidList if isinstance(gtid, GtidId) else GtidSet
+    if isinstance(position, wanted):
+        return position
+    if position:
+        raise BadPosition(
+            f"transaction {gtid.text} cannot follow position {position.text}: one is MariaDB's, the other MySQL's",
+            "was the source replaced by a server of another kind? cancel the move and create it again",
+        )
+    return wanted()

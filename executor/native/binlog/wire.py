@@ -1,7 +1,7 @@
 """A connection that receives a server's binlog as raw events.
 
-Signing in and the session are PyMySQL's; the packets of the stream are read here, many per system call. Speaks
-MariaDB's side of replication: what a replica with GTIDs and capability 4 sends and expects.
+Signing in and the session are PyMySQL's; the packets of the stream are read here, many per system call. What is asked
+for is the flavour's: `dump_mariadb.py`, `dump_mysql.py`.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import struct
 import zlib
 
-from pymysql.constants import COMMAND
-
+from executor.native.binlog import dump_mariadb, dump_mysql
 from executor.native.binlog.events import HEADER, IN_USE, Event, EventType, Malformed
-from executor.native.binlog.positions import parse
-from executor.native.flavor import MINIMUM_MARIADB
+from executor.native.binlog.positions import GtidSet, Position, parse
+from executor.native.flavor import MINIMUM_MARIADB, MINIMUM_MYSQL
 from executor.native.servers import Login, ServerError, connect
 
 _LOST = 2013  # CR_SERVER_LOST
 _BINLOG_ERROR = 1236  # ER_MASTER_FATAL_ERROR_READING_BINLOG
-_CAPABILITY_GTID = 4
 _CHUNK = 1 << 18
 _WHOLE_PACKET = 0xFFFFFF
 _MISSED_HEARTBEATS = 10
 _LEAST_TIMEOUT = 10.0
 _FIRST_EVENT_TIMEOUT = 300.0  # the source looks for the position in its files before it sends anything
+_COPY_AGAIN = (
+    "the stream cannot go on from here, so the tables must be copied again: set the move to state absent, apply, set "
+    "it back and apply; keep binlogs longer than a stream may stand still (binlog_expire_logs_seconds)"
+)
 
 
 class PositionLost(ServerError):
@@ -38,8 +39,11 @@ class BinlogClient:
 
     `position` is a GTID list such as ``0-1-100,1-2-5``, `server_id` must be unique among the replicas of the source
     (the source ends an older stream of the same id), `heartbeat` is in seconds: the source says that it is idle that
-    often. Raises Unreachable, and ServerError for a server that is not MariaDB 10.6 or later or does not allow
-    replication. That a position is lost (PositionLost) is only seen by `read`.
+    often. Raises Unreachable, and ServerError for a server that is too old or does not allow replication. That a
+    position is lost (PositionLost) is mostly seen by `read` only.
+
+    `written` is what the source had written when the stream began, where heartbeats before that do not mean that it is
+    idle: a MySQL server also sends them while it looks for the position in its files. None elsewhere.
     """
 
     def __init__(self, login: Login, position: str, server_id: int, heartbeat: float = 0.5) -> None:
@@ -49,8 +53,10 @@ class BinlogClient:
             raise ServerError(
                 f"{login.name} ({login.address}): a stream needs a position to start from, and none was given",
                 _BINLOG_ERROR,
-                "SELECT @@global.gtid_binlog_pos is the present position; it is empty while nothing was written",
+                "SELECT @@global.gtid_binlog_pos (MySQL: gtid_executed) is the present position; it is empty while "
+                "nothing was written",
             )
+        self.written: Position | None = None
         self._checksum = False
         self._closed = False
         self._buffer = bytearray()
@@ -66,25 +72,29 @@ class BinlogClient:
     def _dump(self, server_id: int, heartbeat: float) -> socket.socket:
         connection = self._connection
         flavor = connection.flavor
-        if not flavor.mariadb or flavor.version < MINIMUM_MARIADB:
+        if flavor.version < (MINIMUM_MARIADB if flavor.mariadb else MINIMUM_MYSQL):
             raise ServerError(
                 f"{self.login.name} ({self.login.address}) is {flavor.name} {flavor.version[0]}.{flavor.version[1]}; "
-                "streams read MariaDB 10.6 and later only",
+                "streams read MariaDB 10.6 and later, and MySQL 8.4 and later",
                 _BINLOG_ERROR,
-                "use a MariaDB 10.6 or later server as the source",
+                "use a later server as the source",
             )
-        connection.execute("SET @master_binlog_checksum = @@global.binlog_checksum")
+        if isinstance(self.position, GtidSet) is flavor.mariadb:
+            raise PositionLost(
+                f"{self.login.name} ({self.login.address}) is {flavor.name}, which cannot continue after "
+                f"{self.position.text}: that is a position of the other kind of server",
+                _BINLOG_ERROR,
+                _COPY_AGAIN,
+            )
+        if not flavor.mariadb:
+            self.written = parse(connection.position())
+        dump = dump_mariadb if flavor.mariadb else dump_mysql
+        command, payload = dump.request(connection, self.position, server_id, heartbeat)
         self._checksum = connection.value("SELECT @master_binlog_checksum AS c") == "CRC32"
-        connection.execute(f"SET @mariadb_slave_capability = {_CAPABILITY_GTID}")
-        connection.execute(f"SET @master_heartbeat_period = {int(heartbeat * 1_000_000_000)}")
-        connection.execute("SET @slave_connect_state = %s", (self.position.text,))
-        connection.execute("SET @slave_gtid_strict_mode = 1")
-        connection.execute("SET @slave_gtid_ignore_duplicates = 0")
         # A new stream of the same server id waits for this one, if it is stuck, for as long as that.
         connection.execute("SET net_write_timeout = 120")
         raw = connection.raw
-        command = struct.pack("<IHI", 4, 0, server_id)
-        raw._execute_command(COMMAND.COM_BINLOG_DUMP, command)  # type: ignore[attr-defined]
+        raw._execute_command(command, payload)  # type: ignore[attr-defined]
         found: socket.socket = raw._sock  # type: ignore[attr-defined]
         found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         found.settimeout(_FIRST_EVENT_TIMEOUT)
@@ -198,13 +208,12 @@ class BinlogClient:
         if message[:1] == b"#":
             message = message[6:]
         text = message.decode("utf-8", "replace")
-        if errno == _BINLOG_ERROR and "GTID" in text:
+        lost = ("GTID" in text and "GTID_MODE" not in text) or "purged" in text
+        if errno == _BINLOG_ERROR and lost:
             return PositionLost(
                 f"{self.login.name} ({self.login.address}) cannot continue after {self.position.text}: {text} "
                 f"(errno {errno})",
                 errno,
-                "the stream cannot go on from here, so the tables must be copied again: set the move to state absent, "
-                "apply, set it back and apply; keep binlogs longer than a stream may stand still "
-                "(binlog_expire_logs_seconds)",
+                _COPY_AGAIN,
             )
         return ServerError(f"{self.login.name} ({self.login.address}): {text} (errno {errno})", errno)

@@ -86,7 +86,7 @@ class Follower:
             elif isinstance(piece, Statement):
                 self._statement(piece)
             elif isinstance(piece, Commit):
-                self._position = self._position.with_gtid(*piece.gtid)
+                self._position = piece.after(self._position)
                 self._applier.seal(self._position.text)
                 self._commit_if_due(float(piece.timestamp))
                 if self._stop_after is not None:
@@ -211,7 +211,7 @@ class Follower:
     def _roll_back(self, rollback: Rollback) -> None:
         self._applier.discard()
         if rollback.complete:
-            self._position = self._position.with_gtid(*rollback.gtid)
+            self._position = rollback.after(self._position)
             self._applier.seal(self._position.text)
 
 
