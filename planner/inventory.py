@@ -26,12 +26,16 @@ class Credentials:
 
 @dataclass(frozen=True, order=True)
 class ServerAddress:
-    """A server to sign in to. `managed` servers are started by us, with credentials of their own making."""
+    """A server to sign in to. `managed` servers are started by us, with credentials of their own making.
+
+    `flavor` of a managed server is mariadb, mysql, or empty when the inventory does not say.
+    """
 
     host: str
     port: int
     credentials: Credentials | None = None
     managed: bool = False
+    flavor: str = ""
 
 
 @dataclass(frozen=True, order=True)

@@ -36,6 +36,7 @@ class _Builder:
         self._base_dir = base_dir
         self._report = report
         self._default = self._credentials(root.child("credentials"))
+        self._flavor = root.text("server")
         self._ports: dict[tuple[str, int], tuple[str, Mark]] = {}
 
     def build(self, file: str) -> Inventory:
@@ -116,7 +117,15 @@ class _Builder:
                     "add user and password here or under credentials, or managed: local",
                 )
         self._claim(what, host, port, node.value_mark("port"))
-        return ServerAddress(host, port, None if managed else own or self._default, managed)
+        if "server" in node.entries and not managed:
+            self._report.add(
+                node.keys["server"],
+                "server-of-others",
+                f"{what} is not managed: local, so which server it is is not ours to choose",
+                "remove server, or add managed: local",
+            )
+        flavor = (node.text("server") or self._flavor) if managed else ""
+        return ServerAddress(host, port, None if managed else own or self._default, managed, flavor)
 
     def _claim(self, what: str, host: str, port: int, mark: Mark) -> None:
         if not port:

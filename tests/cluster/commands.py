@@ -18,12 +18,10 @@ import pymysql
 
 from executor.crashpoints import VARIABLE
 from executor.native.access import Access
-from executor.native.local import up
-from executor.native.local.cluster import LocalCluster
 from executor.native.servers import Unreachable, connect
 from planner.cluster import TabletType
 from planner.inventory import Inventory
-from tests.cluster.conftest import Ports, write_inventory
+from tests.cluster.conftest import Pairing, Ports, Templates, discard, prepare, write_inventory
 from tests.workload.client import Raw
 
 SECONDS = 180.0
@@ -174,18 +172,18 @@ def told(words: tuple[str, ...], done: Done) -> str:
 
 
 @contextmanager
-def embedded(folder: Path, template: Path, ports: Ports, name: str, tablets: Tablets) -> Iterator[Commands]:
-    """An embedded cluster that is up, with no keyspace yet; it is stopped at the end."""
-    inventory = write_inventory(folder, name, tablets, ports)
-    local = LocalCluster(inventory)
-    local.claim()
-    local.template.symlink_to(template)
+def embedded(
+    folder: Path, templates: Templates, pairing: Pairing, ports: Ports, name: str, tablets: Tablets
+) -> Iterator[Commands]:
+    """An embedded cluster that is up, with no keyspace yet; it ends at the end."""
+    inventory = write_inventory(folder, name, tablets, ports, pairing)
+    prepare(inventory, templates, pairing)
     commands = Commands(inventory, folder)
     try:
         commands.run("local", "up")
         yield commands
     finally:
-        up.down(inventory)
+        discard(inventory)
 
 
 def shop_plan(commands: Commands, state: str, more: str = "") -> Path:
@@ -200,9 +198,9 @@ def shop_plan(commands: Commands, state: str, more: str = "") -> Path:
 
 
 @contextmanager
-def moving_shop(folder: Path, template: Path, ports: Ports, name: str) -> Iterator[Commands]:
+def moving_shop(folder: Path, templates: Templates, pairing: Pairing, ports: Ports, name: str) -> Iterator[Commands]:
     """An embedded cluster where the guide's two tables are being moved, and all traffic is still at commerce."""
-    with embedded(folder, template, ports, name, SHOP) as commands:
+    with embedded(folder, templates, pairing, ports, name, SHOP) as commands:
         commands.apply(shop_plan(commands, ""))
         commands.mysql(file=EXAMPLE / "insert_commerce_data.sql").check_returncode()
         commands.apply(shop_plan(commands, "running"))

@@ -1,4 +1,8 @@
-"""Real servers for tests: a template folder, single servers, inventories on free ports, a cluster with commerce.
+"""Real servers for tests: template folders, single servers, inventories on free ports, a cluster with commerce.
+
+Every test that uses a server runs on MariaDB and on MySQL. A test, or a module by its `pytestmark`, says otherwise with
+``@pytest.mark.servers("mariadb", "mysql", "mariadb-mysql", "mysql-mariadb")``: of a pair, the first is the source. The
+fixture `flavor` is the test's server, and `pairing` tells source and target.
 
 Ports come from MOVETABLES_TEST_PORT_BASE (23000 unless set); every pytest-xdist worker has 200 of its own.
 """
@@ -6,6 +10,7 @@ Ports come from MOVETABLES_TEST_PORT_BASE (23000 unless set); every pytest-xdist
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,13 +18,15 @@ from pathlib import Path
 
 import pytest
 
-from executor.native.local import mariadbd, up
+from executor.native.local import mysqld, up
+from executor.native.local import server as servers
 from executor.native.local.cluster import LocalCluster
-from executor.native.local.mariadbd import LocalServer
+from executor.native.local.server import LocalServer
 from executor.native.logins import Logins
 from executor.native.promotion import promote
 from executor.native.servers import Connection, Login, connect
 from executor.native.topology import KeyspaceRecord, TabletRecord, Topology
+from executor.native.waiting import wait_until
 from planner.cluster import TabletType
 from planner.inventory import GatewayListener, Inventory, InventoryKeyspace, InventoryTablet, ServerAddress
 
@@ -36,6 +43,60 @@ CUSTOMER = (
 )
 MakeServer = Callable[..., LocalServer]
 MakeInventory = Callable[..., Inventory]
+Templates = Callable[[str], Path]
+WITHOUT_MYSQL = "MySQL is not on this machine; script/mysql fetches it"
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which servers a test runs on: those of the source, and of the target. Everything else is as the source."""
+
+    source: str
+    target: str
+
+    def of(self, keyspace: str) -> str:
+        """The flavour of a keyspace's servers."""
+        return self.target if keyspace == "customer" else self.source
+
+
+MARIADB = Pairing("mariadb", "mariadb")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the marker known."""
+    config.addinivalue_line("markers", "servers(*pairings): which servers to run on, both flavours unless given")
+
+
+def pytest_report_header() -> str:
+    """Says once which half is left out."""
+    return "" if mysqld.installed() else f"Cluster tests run on MariaDB only: {WITHOUT_MYSQL}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs a test on every server that it is for."""
+    if "pairing" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("servers")
+    chosen = metafunc.config.getoption("--server")
+    missing = pytest.mark.skipif(not mysqld.installed(), reason=WITHOUT_MYSQL)
+    metafunc.parametrize(
+        "pairing",
+        [
+            pytest.param(name, marks=[missing] if "mysql" in name else [])
+            for name in (marker.args if marker else ("mariadb", "mysql"))
+            if chosen in (None, name)
+        ],
+        indirect=True,
+        scope="module",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets the servers that a module shares be made by one worker, and each flavour's by another."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        name = callspec.params.get("pairing", "") if callspec is not None else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name}:{name}"))
 
 
 class Ports:
@@ -76,64 +137,119 @@ def ports() -> Ports:
     return Ports()
 
 
+@pytest.fixture(scope="module")
+def pairing(request: pytest.FixtureRequest) -> Pairing:
+    """The servers of the test."""
+    source, _, target = request.param.partition("-")
+    return Pairing(source, target or source)
+
+
+@pytest.fixture(scope="module")
+def flavor(pairing: Pairing) -> str:
+    """The server of the test, mariadb or mysql: of a pair, the source."""
+    return pairing.source
+
+
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder fresh from mariadb-install-db, to copy servers from."""
-    return mariadbd.make_template(tmp_path_factory.mktemp("mariadb") / "template")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """templates(flavor) is a fresh data folder, made once, to copy servers from."""
+    folder = tmp_path_factory.mktemp("templates")
+    return lambda flavor: servers.make_template(folder / flavor, flavor)
+
+
+@pytest.fixture(scope="module")
+def template(templates: Templates, flavor: str) -> Path:
+    """A fresh data folder of the test's flavour, to copy servers from."""
+    return templates(flavor)
 
 
 @pytest.fixture
-def make_server(tmp_path: Path, template: Path, ports: Ports) -> Iterator[MakeServer]:
-    """make_server(name="server", server_id=..., options=()) starts a writable server; all stop after the test."""
+def make_server(tmp_path: Path, templates: Templates, flavor: str, ports: Ports) -> Iterator[MakeServer]:
+    """make_server(name="server", server_id=..., options=(), flavor=None) starts a writable server, of the test's
+    flavour unless told otherwise. All end after the test.
+    """
     made: list[LocalServer] = []
+    of_test = flavor
 
-    def make(name: str = "server", *, server_id: int | None = None, options: tuple[str, ...] = ()) -> LocalServer:
-        server = LocalServer(name, tmp_path / "servers" / name, ports.take(), server_id or len(made) + 10, "secret")
+    def make(
+        name: str = "server", *, server_id: int | None = None, options: tuple[str, ...] = (), flavor: str | None = None
+    ) -> LocalServer:
+        folder, number = tmp_path / "servers" / name, server_id or len(made) + 10
+        server = LocalServer(name, folder, ports.take(), number, "secret", flavor or of_test)
         made.append(server)
-        mariadbd.start(server, template, options)
+        servers.start(server, templates(server.flavor), options)
         return server
 
     yield make
     for server in made:
-        mariadbd.stop(server)
+        kill(server)
+
+
+def kill(server: LocalServer) -> None:
+    """Ends a server whose data nobody needs any more, if it runs; a MySQL server takes 1.5 s to stop in order."""
+    pid = server.pid()
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: server.gone(pid), 30, f"{server.name} to be gone")
+    servers.reap()
+
+
+def discard(inventory: Inventory) -> None:
+    """Ends everything of an embedded cluster whose data nobody needs any more."""
+    local = LocalCluster(inventory)
+    if local.owned():
+        up._stop_serve(local)
+        for server in local.servers():
+            kill(server)
 
 
 @pytest.fixture
-def make_inventory(tmp_path: Path, template: Path, ports: Ports) -> Iterator[MakeInventory]:
+def make_inventory(tmp_path: Path, templates: Templates, pairing: Pairing, ports: Ports) -> Iterator[MakeInventory]:
     """make_inventory(name="test", tablets=COMMERCE + CUSTOMER) writes an inventory file of an embedded cluster.
 
-    Its data folder is `tmp_path/name`, with the session's template in it, and everything of it stops after the test.
+    Its data folder is `tmp_path/name`, with the session's templates in it, and everything of it ends after the test.
     """
     made: list[Inventory] = []
 
     def make(name: str = "test", tablets: tuple[tuple[str, int, TabletType], ...] = COMMERCE + CUSTOMER) -> Inventory:
-        inventory = write_inventory(tmp_path, name, tablets, ports)
+        inventory = write_inventory(tmp_path, name, tablets, ports, pairing)
         made.append(inventory)
-        local = LocalCluster(inventory)
-        local.claim()
-        local.template.symlink_to(template)
+        prepare(inventory, templates, pairing)
         return inventory
 
     yield make
     for inventory in made:
-        up.down(inventory)
+        discard(inventory)
+
+
+def prepare(inventory: Inventory, templates: Templates, pairing: Pairing) -> LocalCluster:
+    """Makes the data folder of an embedded cluster with the session's templates in it."""
+    local = LocalCluster(inventory)
+    local.claim()
+    for flavor in {pairing.source, pairing.target}:
+        local.template(flavor).symlink_to(templates(flavor))
+    return local
 
 
 def write_inventory(
-    folder: Path, name: str, tablets: tuple[tuple[str, int, TabletType], ...], ports: Ports
+    folder: Path, name: str, tablets: tuple[tuple[str, int, TabletType], ...], ports: Ports, pairing: Pairing = MARIADB
 ) -> Inventory:
     """Writes `folder`/`name`.yaml with everything managed and returns what it says."""
+
+    def managed(flavor: str) -> ServerAddress:
+        return ServerAddress("127.0.0.1", ports.take(), managed=True, flavor=flavor)
+
     keyspaces = sorted({keyspace for keyspace, _, _ in tablets})
     inventory = Inventory(
         name=name,
         file=str(folder / f"{name}.yaml"),
         cell="zone1",
         data_dir=folder / name,
-        topology=ServerAddress("127.0.0.1", ports.take(), managed=True),
+        topology=managed(pairing.source),
         gateway=GatewayListener("127.0.0.1", ports.take()),
         keyspaces=tuple(InventoryKeyspace(keyspace, f"vt_{keyspace}") for keyspace in keyspaces),
         tablets=tuple(
-            InventoryTablet(f"zone1-{uid:010}", keyspace, kind, ServerAddress("127.0.0.1", ports.take(), managed=True))
+            InventoryTablet(f"zone1-{uid:010}", keyspace, kind, managed(pairing.of(keyspace)))
             for keyspace, uid, kind in tablets
         ),
     )
@@ -141,6 +257,7 @@ def write_inventory(
         "version: 1",
         f"name: {name}",
         f"data_dir: ./{name}",
+        f"server: {pairing.source}",
         f"topology: {{port: {inventory.topology.port}, managed: local}}",
         f"gateway: {{port: {inventory.gateway.port}}}",
         "keyspaces:",
@@ -148,7 +265,7 @@ def write_inventory(
         "tablets:",
         *(
             f"  {t.alias}: {{keyspace: {t.keyspace}, type: {t.type.value.lower()}, "
-            f"port: {t.server.port}, managed: local}}"
+            f"port: {t.server.port}, managed: local, server: {t.server.flavor}}}"
             for t in inventory.tablets
         ),
     ]

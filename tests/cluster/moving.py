@@ -29,7 +29,6 @@ from executor.native.access import Access
 from executor.native.cutover.catch_up import catch_up
 from executor.native.cutover.fence import PREFIX, is_fenced, standing
 from executor.native.cutover.switch import settle
-from executor.native.local.cluster import LocalCluster
 from executor.native.logins import Logins
 from executor.native.native import NativeBackend
 from executor.native.servers import Connection, connect, quote
@@ -42,7 +41,7 @@ from planner.document import Move
 from planner.inventory import Inventory
 from planner.step import Step
 from planner.steps.registry import STEP_KINDS
-from tests.cluster.conftest import Ports, TestCluster, write_inventory
+from tests.cluster.conftest import Pairing, Ports, Templates, TestCluster, discard, prepare, write_inventory
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE, TARGET = "commerce", "customer"
@@ -153,13 +152,13 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports) -> Iterator[Pair]:
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, templates: Templates, pairing: Pairing, ports: Ports
+) -> Iterator[Pair]:
     """Two keyspaces with a PRIMARY each, and a topology server."""
-    inventory = write_inventory(tmp_path_factory.mktemp("pair"), "test", TABLETS, ports)
-    local = LocalCluster(inventory)
+    inventory = write_inventory(tmp_path_factory.mktemp("pair"), "test", TABLETS, ports, pairing)
+    local = prepare(inventory, templates, pairing)
     try:
-        local.claim()
-        local.template.symlink_to(template)
         local.start_topology()
         logins = Logins(inventory)
         topology = Topology(logins.topology())
@@ -172,7 +171,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports)
         forks.close()
         topology.close()
     finally:
-        local.stop_all()
+        discard(inventory)
 
 
 @dataclass

@@ -18,14 +18,14 @@ import pytest
 
 import schemas
 from executor.lock import holders
-from executor.native.local import mariadbd
-from executor.native.local.mariadbd import LocalServer
+from executor.native.local import server as servers
+from executor.native.local.server import LocalServer
 from executor.native.servers import Connection, connect
 from executor.native.waiting import wait_until
 from planner.cluster import Server
 from planner.plan import plan
 from tests.cluster.apply_program import read, write
-from tests.cluster.conftest import Ports
+from tests.cluster.conftest import Ports, kill
 from tests.unit.worlds import MOVE, both, document, fresh
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,11 +33,13 @@ CANARY = "canary-9f3b7d21"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports) -> Iterator[LocalServer]:
-    made = LocalServer("topology", tmp_path_factory.mktemp("topology") / "topology", ports.take(), 1, "secret")
-    mariadbd.start(made, template)
+def server(
+    tmp_path_factory: pytest.TempPathFactory, template: Path, flavor: str, ports: Ports
+) -> Iterator[LocalServer]:
+    made = LocalServer("topology", tmp_path_factory.mktemp("topology") / "topology", ports.take(), 1, "secret", flavor)
+    servers.start(made, template)
     yield made
-    mariadbd.stop(made)
+    kill(made)
 
 
 PLAN = """

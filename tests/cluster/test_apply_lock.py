@@ -12,23 +12,25 @@ import pytest
 
 from executor.errors import Interrupted, LockHeld, MovetablesError
 from executor.lock import MAX_NAME, Lock, LockLost, break_lock, holders, lock_name, who
-from executor.native.local import mariadbd
-from executor.native.local.mariadbd import LocalServer
+from executor.native.local import server as servers
+from executor.native.local.server import LocalServer
 from executor.native.servers import connect
 from executor.native.topology import Topology
 from executor.native.waiting import wait_until
-from tests.cluster.conftest import Ports
+from tests.cluster.conftest import Ports, kill
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports) -> Iterator[LocalServer]:
-    made = LocalServer("topology", tmp_path_factory.mktemp("topology") / "topology", ports.take(), 1, "secret")
-    mariadbd.start(made, template)
+def server(
+    tmp_path_factory: pytest.TempPathFactory, template: Path, flavor: str, ports: Ports
+) -> Iterator[LocalServer]:
+    made = LocalServer("topology", tmp_path_factory.mktemp("topology") / "topology", ports.take(), 1, "secret", flavor)
+    servers.start(made, template)
     topology = Topology(made.login)
     topology.create()
     topology.close()
     yield made
-    mariadbd.stop(made)
+    kill(made)
 
 
 @pytest.fixture(autouse=True)

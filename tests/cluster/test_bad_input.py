@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from executor.cli.environment import open_inventory
-from executor.native.local import mariadbd
+from executor.native.local import server as servers
 from executor.native.local.cluster import LocalCluster
-from executor.native.local.mariadbd import LocalServer
+from executor.native.local.server import LocalServer
 from executor.native.logins import Logins
 from executor.native.servers import connect
 from executor.native.topology import Topology
@@ -207,14 +207,14 @@ def test_every_mistake_is_reported_at_once_and_nothing_is_changed(outside: Outsi
 
 def test_a_primary_that_does_not_answer_is_named_with_its_address(outside: Outside) -> None:
     outside.admin("commerce", "CREATE TABLE vt_commerce.good (id INT PRIMARY KEY)")
-    mariadbd.stop(outside.servers["customer"])
+    servers.stop(outside.servers["customer"])
     planned = outside.commands.run("plan", str(outside.plan("move", "good", "running")), expected=4)
     assert f"zone1-0000000200 (127.0.0.1:{outside.servers['customer'].port}) does not answer" in planned.stdout
     assert "MT104" in planned.stdout
 
 
 def test_a_topology_that_does_not_answer_is_a_failure_that_names_it(outside: Outside) -> None:
-    mariadbd.stop(outside.servers["topology"])
+    servers.stop(outside.servers["topology"])
     planned = outside.commands.run("plan", str(outside.plan("move", "good", "running")), expected=1)
     assert f"topology (127.0.0.1:{outside.servers['topology'].port})" in planned.stderr
 

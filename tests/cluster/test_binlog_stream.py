@@ -29,15 +29,18 @@ from executor.native.binlog.transactions import (
     TransactionReader,
 )
 from executor.native.binlog.wire import BinlogClient, PositionLost
-from executor.native.local.mariadbd import LocalServer, start, stop
+from executor.native.local.server import LocalServer, start, stop
 from executor.native.servers import Connection, ServerError, connect
+
+pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
 
 STREAM_ID = 4_000_001
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Any) -> Iterator[LocalServer]:
-    server = LocalServer("source", tmp_path_factory.mktemp("binlog_stream") / "server", ports.take(), 10, "secret")
+def server(tmp_path_factory: pytest.TempPathFactory, template: Path, flavor: str, ports: Any) -> Iterator[LocalServer]:
+    folder = tmp_path_factory.mktemp("binlog_stream") / "server"
+    server = LocalServer("source", folder, ports.take(), 10, "secret", flavor)
     start(server, template)
     try:
         yield server

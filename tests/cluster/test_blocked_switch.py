@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,9 @@ from executor.native.servers import Connection
 from executor.native.waiting import wait_until
 from planner.cluster import StreamState
 from tests.cluster.commands import Commands, Done, moving_shop, shop_plan, told
-from tests.cluster.conftest import Ports
+from tests.cluster.conftest import Pairing, Ports, Templates
+
+pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
 
 WORKFLOW = "customer.commerce2customer"
 SHORT = "cutover: {timeout: 3s, max_replication_lag: 10m}"
@@ -46,8 +47,10 @@ PLANTED = {
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports) -> Iterator[Commands]:
-    with moving_shop(tmp_path_factory.mktemp("blocked"), template, ports, "blocked") as found:
+def shop(
+    tmp_path_factory: pytest.TempPathFactory, templates: Templates, pairing: Pairing, ports: Ports
+) -> Iterator[Commands]:
+    with moving_shop(tmp_path_factory.mktemp("blocked"), templates, pairing, ports, "blocked") as found:
         yield found
 
 

@@ -12,7 +12,9 @@ from executor.native.local.cluster import LocalCluster
 from executor.native.local.processes import read_pid_file
 from executor.native.local.serve import pid_file
 from tests.cluster.commands import EXAMPLE, SHOP, Commands, embedded, shop_plan
-from tests.cluster.conftest import Ports
+from tests.cluster.conftest import Pairing, Ports, Templates
+
+pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
 
 HEADER = re.compile(r"^Apply dry run results for plan shop at \d\d [A-Z][a-z]{2} \d\d \d\d:\d\d UTC$")
 CREATE = (
@@ -52,9 +54,11 @@ COMPLETE = (
 
 
 @pytest.fixture
-def commands(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports) -> Iterator[Commands]:
+def commands(
+    tmp_path_factory: pytest.TempPathFactory, templates: Templates, pairing: Pairing, ports: Ports
+) -> Iterator[Commands]:
     """A cluster that only has commerce, with the guide's data."""
-    with embedded(tmp_path_factory.mktemp("dry"), template, ports, "dry", SHOP) as found:
+    with embedded(tmp_path_factory.mktemp("dry"), templates, pairing, ports, "dry", SHOP) as found:
         found.apply(shop_plan(found, ""))
         found.mysql(file=EXAMPLE / "insert_commerce_data.sql").check_returncode()
         yield found

@@ -24,7 +24,7 @@ from executor.native.flavor import FENCE_MESSAGE
 from executor.native.gateway import backend as raw
 from executor.native.gateway.packets import COM_STMT_EXECUTE, COM_STMT_PREPARE, frame
 from executor.native.gateway.result import Expect
-from executor.native.local.mariadbd import LocalServer, start, stop
+from executor.native.local.server import LocalServer, start, stop
 from executor.native.servers import Login, connect
 from executor.native.topology import KeyspaceRecord, TabletRecord, Topology, TopologyState
 from planner.cluster import TabletType
@@ -114,11 +114,10 @@ def gateway(topology_port: int, port: int, **options: Any) -> Iterator[subproces
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def servers(tmp_path_factory: pytest.TempPathFactory, template: Path, flavor: str) -> Iterator[Cluster]:
     base = tmp_path_factory.mktemp("gateway")
-    template = base / "template"
     names = ("topology", "commerce", "commerce-replica", "customer")
-    found = {name: LocalServer(name, base / name, BASE + i, 100 + i, "secret") for i, name in enumerate(names)}
+    found = {name: LocalServer(name, base / name, BASE + i, 100 + i, "secret", flavor) for i, name in enumerate(names)}
     topology = Topology(found["topology"].login)
     try:
         for server in found.values():
@@ -669,7 +668,7 @@ def test_routing_goes_on_while_the_topology_is_down(cluster: Cluster) -> None:
             with client() as other:
                 fetch(other, "select * from customer")
         finally:
-            start(server, server.directory.parent / "template")
+            start(server, Path("unused"))
             cluster.topology.close()
         cluster.wait_seen(cluster.change(switched))
         fetch(connection, "insert into customer(email) values ('x')")

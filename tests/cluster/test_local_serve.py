@@ -393,9 +393,9 @@ def test_a_disk_that_fills_up_while_a_server_is_made_leaves_nothing_of_it(
 ) -> None:
     from dataclasses import replace
 
-    from executor.native.local import mariadbd
+    from executor.native.local import server
 
-    monkeypatch.setattr(mariadbd, "NEEDED_BYTES", 0)  # as when somebody else fills it meanwhile
+    monkeypatch.setattr(server, "NEEDED_BYTES", 0)  # as when somebody else fills it meanwhile
     for size in (1, 10, 70):
         inventory = replace(make_inventory(f"test{size}"), data_dir=small_disk(size) / "data")
         local = LocalCluster(inventory)

@@ -16,7 +16,9 @@ from executor.native.access import Access
 from executor.native.servers import Connection
 from executor.native.waiting import wait_until
 from tests.cluster.commands import EXAMPLE, KEYSPACES, SHOP, Commands, embedded, shop_plan
-from tests.cluster.conftest import Ports
+from tests.cluster.conftest import Pairing, Ports, Templates
+
+pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
 
 
 @dataclass
@@ -39,8 +41,8 @@ class Blocked:
 
 
 @pytest.fixture
-def blocked(tmp_path: Path, template: Path, ports: Ports) -> Iterator[Blocked]:
-    with embedded(tmp_path, template, ports, "two", SHOP) as commands:
+def blocked(tmp_path: Path, templates: Templates, pairing: Pairing, ports: Ports) -> Iterator[Blocked]:
+    with embedded(tmp_path, templates, pairing, ports, "two", SHOP) as commands:
         shutil.copy(EXAMPLE / "create_commerce_schema.sql", tmp_path)
         commands.apply(commands.plan_file("keyspaces", KEYSPACES))
         access = Access(commands.inventory)

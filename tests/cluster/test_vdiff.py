@@ -6,13 +6,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from executor.errors import LockHeld, Refused, TimedOut, Usage
 from executor.native import sidecar
-from executor.native.local.mariadbd import LocalServer
+from executor.native.local.server import LocalServer
 from executor.native.servers import ServerError
 from executor.native.vdiff import records, show
 from executor.native.vdiff.confirm import NotRunning
@@ -20,13 +19,17 @@ from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.run import run_vdiff
 from executor.native.vdiff.summary import latest
 from planner.cluster import StreamState
-from tests.cluster.conftest import Ports
+from tests.cluster.conftest import Pairing, Ports, Templates
 from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters, fresh_move, only_table, running_servers
+
+pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
 
 
 @pytest.fixture(scope="module")
-def servers(template: Path, ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LocalServer]]:
-    with running_servers(template, ports, tmp_path_factory.mktemp("vdiff")) as servers:
+def servers(
+    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[LocalServer]]:
+    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
         yield servers
 
 

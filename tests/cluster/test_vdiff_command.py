@@ -15,18 +15,22 @@ import jsonschema
 import pytest
 
 import schemas
-from executor.native.local.mariadbd import LocalServer
+from executor.native.local.server import LocalServer
 from executor.native.topology import KeyspaceRecord, TabletRecord, Topology
 from executor.native.vdiff import show
 from executor.native.vdiff.run import run_vdiff
 from planner.cluster import TabletType
-from tests.cluster.conftest import Ports
+from tests.cluster.conftest import Pairing, Ports, Templates
 from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters, fresh_move, running_servers
+
+pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
 
 
 @pytest.fixture(scope="module")
-def servers(template: Path, ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LocalServer]]:
-    with running_servers(template, ports, tmp_path_factory.mktemp("vdiff")) as servers:
+def servers(
+    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[LocalServer]]:
+    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
         yield servers
 
 

@@ -13,9 +13,9 @@ import pymysql
 import pytest
 from pymysql.constants import ER
 
-from executor.native.local import mariadbd
-from executor.native.local.mariadbd import LocalServer
-from tests.cluster.conftest import Ports
+from executor.native.local import server as servers
+from executor.native.local.server import LocalServer
+from tests.cluster.conftest import Ports, kill
 from tests.workload import Verdict, Workload, prepare
 from tests.workload.client import Raw
 from tests.workload.ledger import Outcome, Write
@@ -25,11 +25,13 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, template: Path, ports: Ports) -> Iterator[LocalServer]:
-    server = LocalServer("workload", tmp_path_factory.mktemp("workload") / "server", ports.take(), 1, "secret")
-    mariadbd.start(server, template)
+def server(
+    tmp_path_factory: pytest.TempPathFactory, template: Path, flavor: str, ports: Ports
+) -> Iterator[LocalServer]:
+    server = LocalServer("workload", tmp_path_factory.mktemp("workload") / "server", ports.take(), 1, "secret", flavor)
+    servers.start(server, template)
     yield server
-    mariadbd.stop(server)
+    kill(server)
 
 
 def connect(server: LocalServer) -> Raw:
@@ -237,8 +239,8 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(server: LocalSe
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)  # only then has it let go of its port and its files
-            mariadbd.reap()
-            mariadbd.start(server, tmp_path / "unused")
+            servers.reap()
+            servers.start(server, tmp_path / "unused")
         workload.wait_for_writes(200)
     finally:
         workload.stop()

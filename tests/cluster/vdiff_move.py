@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from executor.native import sidecar
-from executor.native.local import mariadbd
-from executor.native.local.mariadbd import LocalServer
+from executor.native.local import server as programs
+from executor.native.local.server import LocalServer
 from executor.native.servers import Connection, connect
 from executor.native.stream.stream import Stream
 from executor.native.vdiff.options import VDiffOptions
@@ -18,7 +18,7 @@ from executor.native.vdiff.report import TableReport, VDiffReport
 from executor.native.vdiff.run import run_vdiff
 from executor.native.waiting import wait_until
 from planner.cluster import StreamState
-from tests.cluster.conftest import Ports
+from tests.cluster.conftest import Pairing, Ports, Templates, kill
 
 KEYSPACE, WORKFLOW = "customer", "commerce2customer"
 
@@ -97,17 +97,20 @@ class Move:
 
 
 @contextmanager
-def running_servers(template: Path, ports: Ports, folder: Path) -> Iterator[list[LocalServer]]:
-    """A source, a target and a topology server, which stop afterwards."""
-    names = ("source", "target", "topology")
-    made = [LocalServer(name, folder / name, ports.take(), 11 + i, "secret") for i, name in enumerate(names)]
+def running_servers(templates: Templates, pairing: Pairing, ports: Ports, folder: Path) -> Iterator[list[LocalServer]]:
+    """A source, a target and a topology server, which end afterwards."""
+    names = {"source": pairing.source, "target": pairing.target, "topology": pairing.source}
+    made = [
+        LocalServer(name, folder / name, ports.take(), 11 + i, "secret", flavor)
+        for i, (name, flavor) in enumerate(names.items())
+    ]
     try:
         for server in made:
-            mariadbd.start(server, template)
+            programs.start(server, templates(server.flavor))
         yield made
     finally:
         for server in made:
-            mariadbd.stop(server)
+            kill(server)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from executor.native.local import mariadbd
 from executor.native.local.cluster import LocalCluster
 from executor.native.local.processes import Process, file_lock, process, read_pid_file, write_pid_file
 from executor.native.local.serve import Child
+from executor.native.local.server import LocalServer
 from executor.native.logins import Logins, make_secret
 from executor.native.promotion import lacks
 from executor.native.topology import TabletRecord
@@ -110,7 +111,7 @@ def test_only_managed_tablets_have_a_local_server(inventory: Inventory) -> None:
 
 
 def test_without_mariadbd_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mariadbd.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(mariadbd, "found", lambda _: None)
     with pytest.raises(MovetablesError, match="mariadbd was not found") as caught:
         mariadbd._program("mariadbd")
     assert "apt-get install mariadb-server" in caught.value.hint
@@ -192,7 +193,7 @@ def test_a_position_lacks_what_is_beyond_it_in_any_domain(position: str, other: 
 
 
 def test_pid_of_a_server_ignores_a_stale_file(tmp_path: Path) -> None:
-    server = mariadbd.LocalServer("server", tmp_path / "server", 23004, 7, "secret")
+    server = LocalServer("server", tmp_path / "server", 23004, 7, "secret")
     server.directory.mkdir()
     assert server.pid() is None
     server.pid_file.write_text(f"{os.getpid()}\n")

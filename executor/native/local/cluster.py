@@ -2,12 +2,13 @@
 
     data_dir/movetables-cluster   marker: whose folder this is
              secret               password of our user on all of them
-             template/            fresh from mariadb-install-db, copied for every new server
+             server               mariadb or mysql: which of them a server is that the inventory says nothing about
+             template-mariadb/    a fresh data folder, copied for every new server
              topology/  zone1-0000000100/  ...
              lock/  log/  run/
 
 Durability: binlog and redo log are written to the operating system at every commit and flushed to the disk later
-(innodb_flush_log_at_trx_commit=2, sync_binlog=0). A killed mariadbd therefore loses nothing that it acknowledged, which
+(innodb_flush_log_at_trx_commit=2, sync_binlog=0). A killed server therefore loses nothing that it acknowledged, which
 is what may happen while the cluster is in use; only a crash of the whole machine may. Flushing would cost every
 commit a disk write, on a cluster that is there for trying things out.
 """
@@ -21,16 +22,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from executor.errors import MovetablesError, Refused
-from executor.native.local import mariadbd
-from executor.native.local.mariadbd import LocalServer
+from executor.native.flavor import FLAVOR_NAMES
+from executor.native.local import server as servers
 from executor.native.local.processes import file_lock, write_whole
+from executor.native.local.server import PROGRAMS, LocalServer
 from executor.native.logins import Logins, make_secret
 from planner.inventory import Inventory, ServerAddress
 
 MARKER = "movetables-cluster"
 TOPOLOGY = "topology"
 TOPOLOGY_SERVER_ID = 1
-TOPOLOGY_OPTIONS = ("--innodb-buffer-pool-size=16M", "--innodb-log-file-size=16M")
+TOPOLOGY_OPTIONS = ("--innodb-buffer-pool-size=16M",)
+DEFAULT_FLAVOR = "mariadb"
+FLAVOR_FILE = "server"
 
 
 class LocalCluster:
@@ -51,10 +55,38 @@ class LocalCluster:
         """Where serve keeps its pid file and what its roles report."""
         return self.data_dir / "run"
 
+    def template(self, flavor: str) -> Path:
+        """The data folder that new servers of a flavour are copied from."""
+        return self.data_dir / f"template-{flavor}"
+
     @property
-    def template(self) -> Path:
-        """The data folder that new servers are copied from."""
-        return self.data_dir / "template"
+    def flavor(self) -> str:
+        """mariadb or mysql: what a managed server is that the inventory says nothing about."""
+        try:
+            return (self.data_dir / FLAVOR_FILE).read_text().strip()
+        except FileNotFoundError:
+            return DEFAULT_FLAVOR
+
+    def choose_flavor(self, flavor: str) -> None:
+        """Keeps `flavor` as that of servers that the inventory says nothing about, for this and all later commands.
+
+        Raises Refused when the inventory says another for all, or servers of the other one are there already.
+        """
+        addresses = [self.inventory.topology, *(tablet.server for tablet in self.inventory.tablets)]
+        said = [address.flavor for address in addresses if address.managed]
+        if said and flavor not in said and "" not in said:
+            raise Refused(
+                f"{self.inventory.file} says server: {said[0]}; asked for {flavor}",
+                "change it there, or leave the option out",
+            )
+        self.claim()
+        if flavor != self.flavor and self.servers():
+            raise Refused(
+                f"the cluster {self.inventory.name} is made of {FLAVOR_NAMES[self.flavor]} servers; asked for "
+                f"{FLAVOR_NAMES[flavor]}",
+                f"leave the option out, or start over: movetables local reset -i {self.inventory.file}",
+            )
+        write_whole(self.data_dir / FLAVOR_FILE, f"{flavor}\n")
 
     def owned(self) -> bool:
         """True when the data folder is this cluster's; False when there is none yet, or an empty one.
@@ -112,7 +144,7 @@ class LocalCluster:
 
     def _server(self, name: str, address: ServerAddress, server_id: int) -> LocalServer:
         password = Logins(self.inventory).managed_password()
-        return LocalServer(name, self.data_dir / name, address.port, server_id, password)
+        return LocalServer(name, self.data_dir / name, address.port, server_id, password, address.flavor or self.flavor)
 
     def start_topology(self, *, known: bool = False) -> None:
         """Starts the topology server unless it runs. See `start_tablet`."""
@@ -127,7 +159,9 @@ class LocalCluster:
         Raises MovetablesError when it does not start; no process and no half-made folder is left then.
         """
         self.claim()
-        self._start(self.server_for(alias), (f"--read-only={'OFF' if writable else 'ON'}",), known)
+        server = self.server_for(alias)
+        option = PROGRAMS[server.flavor].READ_ONLY_OPTION
+        self._start(server, (f"{option}={'OFF' if writable else 'ON'}",), known)
 
     def _start(self, server: LocalServer, options: tuple[str, ...], known: bool) -> None:
         with file_lock(self.data_dir / "lock" / server.name):
@@ -137,7 +171,7 @@ class LocalCluster:
                     f"put it back, or start over: movetables local reset -i {self.inventory.file}",
                 )
             try:
-                mariadbd.start(server, self.template, options)
+                servers.start(server, self.template(server.flavor), options)
             except OSError as error:
                 raise MovetablesError(
                     f"{server.name} cannot be started: {error}", f"df -h {self.data_dir}; ls -ld {server.directory}"
@@ -145,7 +179,7 @@ class LocalCluster:
 
     def stop_tablet(self, alias: str) -> None:
         """Stops the server of a managed tablet if it runs; its data stays."""
-        mariadbd.stop(self.server_for(alias))
+        servers.stop(self.server_for(alias))
 
     def servers(self) -> tuple[LocalServer, ...]:
         """Every server that has a data folder here, by name, whether or not the inventory still names it."""
@@ -163,9 +197,9 @@ class LocalCluster:
         for server in running:
             progress(f"stopping {server.name}")
         with ThreadPoolExecutor(max_workers=8) as pool:
-            list(pool.map(mariadbd.stop, tablets))
+            list(pool.map(servers.stop, tablets))
         for server in running:
-            mariadbd.stop(server)
+            servers.stop(server)
 
     def reset(self) -> None:
         """Stops everything and deletes the data folder, if it is ours. Raises Refused as `owned` does."""

@@ -22,7 +22,7 @@ from executor.errors import LockHeld, MovetablesError
 from executor.lock import Lock
 from executor.native.access import Access
 from executor.native.cutover.switch import settle
-from executor.native.local import mariadbd
+from executor.native.local import server as servers
 from executor.native.local.cluster import LocalCluster
 from executor.native.promotion import attach, follows, most_advanced, promote, replication, stopped, trouble
 from executor.native.servers import connect
@@ -47,7 +47,7 @@ class Health:
 
     def check(self) -> None:
         """One pass. What cannot be repaired is logged, once until it changes, and tried again in the next."""
-        mariadbd.reap()
+        servers.reap()
         if not self._try("topology", self._start_topology):
             return
         try:

@@ -1,239 +1,79 @@
-"""One MariaDB server process of the embedded cluster: data folder, start, stop.
-
-A data folder is a copy of a template that mariadb-install-db made once (0.8 s), so that a new server answers within a
-second. A folder is only used once its marker file is there; anything else is a leftover of a killed start and is made
-again.
-"""
+"""MariaDB's programs: how a data folder is made and a server is started with them."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import socket
 import subprocess
-import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from executor.errors import MovetablesError
+from executor.native.local.programs import as_root, common_options, first_error, found
 from executor.native.logins import MANAGED_USER
-from executor.native.servers import Login, Unreachable, connect, wait_until_answers
 
-COMPLETE = "movetables.complete"
-PORT_SECONDS = 2.0
-ER_ACCESS_DENIED = 1045
-NEEDED_BYTES = 160 << 20
-"""What a new server writes at first (about 100 MiB, most of it the redo log), and some room."""
-_STARTED: dict[int, subprocess.Popen[bytes]] = {}
+if TYPE_CHECKING:
+    from executor.native.local.server import LocalServer
+
+READ_ONLY_OPTION = "--read-only"
 INSTALL_HINT = "install MariaDB 10.6 or later: on Debian or Ubuntu, apt-get install mariadb-server"
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/usr/local/bin")
-    if found is None:
+    path = found(name)
+    if path is None:
         raise MovetablesError(f"{name} was not found on this machine", INSTALL_HINT)
-    return found
+    return path
 
 
-@dataclass(frozen=True)
-class LocalServer:
-    """A server on 127.0.0.1:`port` with everything it owns below `directory`. `password` is that of our user."""
-
-    name: str
-    directory: Path
-    port: int
-    server_id: int
-    password: str
-
-    @property
-    def pid_file(self) -> Path:
-        """Holds the pid while the server runs; may be stale."""
-        return self.directory / "mariadbd.pid"
-
-    @property
-    def error_log(self) -> Path:
-        """What the server wrote about its troubles."""
-        return self.directory / "error.log"
-
-    @property
-    def login(self) -> Login:
-        """How to sign in."""
-        return Login(self.name, "127.0.0.1", self.port, MANAGED_USER, self.password)
-
-    @property
-    def initialised(self) -> bool:
-        """True once the data folder was made completely. Anything else is a leftover of a killed start."""
-        return (self.directory / "data" / COMPLETE).exists()
-
-    def pid(self) -> int | None:
-        """The pid of the running server of this folder, or None. A stale pid file, even of a reused pid, is None.
-
-        A server that is starting and has not yet written its pid file is found by its command line.
-        """
-        try:
-            pid = int(self.pid_file.read_text())
-        except (OSError, ValueError):
-            return self._search()
-        return pid if self._owns(pid) else self._search()
-
-    def _search(self) -> int | None:
-        return next((int(name) for name in os.listdir("/proc") if name.isdigit() and self._owns(int(name))), None)
-
-    def _owns(self, pid: int) -> bool:
-        try:
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            return False
-        return os.fsencode(f"--datadir={self.directory / 'data'}") in arguments and b"--bootstrap" not in arguments
-
-    def gone(self, pid: int) -> bool:
-        """True once process `pid` of this server has ended. The pid file goes earlier, while InnoDB still writes."""
-        return not self._owns(pid)
-
-
-def make_template(directory: Path) -> Path:
-    """A data folder fresh from mariadb-install-db at `directory`, made once; returns it. Raises MovetablesError."""
-    if (directory / COMPLETE).exists():
-        return directory
-    scratch = directory.with_name(f"{directory.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.parent.mkdir(parents=True, exist_ok=True)
-    result = subprocess.run(
+def fill(data: Path) -> subprocess.CompletedProcess[str]:
+    """Runs mariadb-install-db (0.8 s). Raises MovetablesError when it is not installed."""
+    return subprocess.run(
         [
             _program("mariadb-install-db"),
             "--no-defaults",
-            f"--datadir=./{scratch.name}",  # its script breaks a path that holds a space
+            f"--datadir=./{data.name}",  # its script breaks a path that holds a space
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--force",  # where not even localhost has a name, as in a bare container: accounts by host name are deleted
             "--innodb-log-file-size=16M",
-            *_as_root(),
+            *as_root(),
         ],
-        cwd=scratch.parent,
-        env={**os.environ, "TMPDIR": str(scratch.parent)},
+        cwd=data.parent,
+        env={**os.environ, "TMPDIR": str(data.parent)},
         capture_output=True,
         text=True,
         check=False,
     )
-    if result.returncode != 0:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise MovetablesError(
-            f"mariadb-install-db could not fill {directory}: {_first_error(result.stderr + result.stdout)}",
-            f"is the disk full? df -h {directory.parent}",
-        )
-    (scratch / COMPLETE).touch()
-    shutil.rmtree(directory, ignore_errors=True)
-    scratch.rename(directory)
-    return directory
 
 
-def _as_root() -> list[str]:
-    return ["--user=root"] if os.geteuid() == 0 else []
-
-
-def start(server: LocalServer, template: Path, options: tuple[str, ...] = (), timeout: float = 30.0) -> None:
-    """Starts the server unless it runs, and waits until it answers.
-
-    `options` are further mariadbd options. Raises MovetablesError with the end of the error log when it does not come
-    up within `timeout` seconds, and leaves no process behind then, and no data folder unless there was one before.
-    """
-    if server.pid() is not None:
-        wait_until_answers(server.login, timeout).close()
-        return
-    _require_free_port(server)
-    if not server.initialised:
-        _initialise(server, template, options)
-    process = _spawn(server, options)
-    try:
-        _wait_until_up(server, process, timeout)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    _STARTED[process.pid] = process
-
-
-def _initialise(server: LocalServer, template: Path, options: tuple[str, ...]) -> None:
-    shutil.rmtree(server.directory, ignore_errors=True)
-    data = server.directory / "data"
-    try:
-        server.directory.mkdir(parents=True)
-        free = shutil.disk_usage(server.directory).free
-        if free < NEEDED_BYTES:
-            raise MovetablesError(
-                f"{server.name} needs about {NEEDED_BYTES >> 20} MiB in {server.directory.parent}, "
-                f"where {free >> 20} MiB are free",
-                "free some space, or give the inventory another data_dir",
-            )
-        _copy_template(make_template(template), data)
-        _bootstrap(server, options)
-        (data / COMPLETE).touch()
-    except BaseException:
-        shutil.rmtree(server.directory, ignore_errors=True)
-        raise
-
-
-def _require_free_port(server: LocalServer) -> None:
-    """Raises MovetablesError when the port stays taken. A killed server is gone a moment before its port is free."""
-    deadline = time.monotonic() + PORT_SECONDS
-    while True:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", server.port))
-                return
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise MovetablesError(
-                        f"{server.name} cannot listen on 127.0.0.1:{server.port}: {error.strerror}",
-                        "give it another port in the inventory, or stop what listens there: "
-                        f"ss -ltnp sport = :{server.port}",
-                    ) from error
-        time.sleep(0.05)
-
-
-def _wait_until_up(server: LocalServer, process: subprocess.Popen[bytes], timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            connection = connect(server.login)
-        except Unreachable as error:
-            if error.errno == ER_ACCESS_DENIED:
-                raise MovetablesError(
-                    f"{server.name} started but refuses our password: its data folder was made with another secret",
-                    f"put the secret back, or delete {server.directory}",
-                ) from error
-            if process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue
-            raise MovetablesError(
-                f"{server.name} on port {server.port} did not start: {_last_error(server)}",
-                f"see {server.error_log}; is the disk full?",
-            ) from error
-        with connection:
-            if Path(str(connection.value("SELECT @@global.datadir"))) != server.directory / "data":
-                raise MovetablesError(
-                    f"port {server.port} is taken by another server, so {server.name} could not start",
-                    "give it another port in the inventory, or stop that server",
-                )
-        return
-
-
-def _copy_template(template: Path, data: Path) -> None:
+def own(server: LocalServer, options: tuple[str, ...]) -> str:
+    """Makes our user, in a server that only reads statements and ends. Returns what went wrong, or nothing."""
+    program, *others = arguments(server, options)
     result = subprocess.run(
-        ["cp", "-r", "--reflink=auto", "--sparse=always", str(template.resolve()), str(data)],
+        [program, others[0], "--bootstrap", *(a for a in others[1:] if not a.startswith("--log-"))],
+        input=_user_sql(server.password),
         capture_output=True,
         text=True,
         check=False,
     )
-    if result.returncode != 0:
-        shutil.rmtree(data, ignore_errors=True)
-        raise MovetablesError(f"{data} could not be made: {result.stderr.strip()}", f"df -h {data.parent}")
-    (data / COMPLETE).unlink()
+    return first_error(result.stderr) if result.returncode != 0 else ""
 
 
-def _bootstrap_sql(password: str) -> str:
+def arguments(server: LocalServer, options: tuple[str, ...]) -> list[str]:
+    """The command line of the server."""
+    return [
+        _program("mariadbd"),
+        "--no-defaults",
+        *common_options(server),
+        "--log-slave-updates=ON",
+        "--gtid-strict-mode=ON",
+        "--innodb-log-file-size=64M",
+        *as_root(),
+        *options,
+    ]
+
+
+def _user_sql(password: str) -> str:
     lines = ["FLUSH PRIVILEGES;"]
     for host in ("127.0.0.1", "localhost"):
         lines.append(f"CREATE USER '{MANAGED_USER}'@'{host}' IDENTIFIED BY '{password}';")
@@ -242,109 +82,3 @@ def _bootstrap_sql(password: str) -> str:
     lines.append("DELETE FROM mysql.global_priv WHERE User IN ('', 'root');")
     lines.append("FLUSH PRIVILEGES;")
     return "\n".join(lines) + "\n"
-
-
-def _arguments(server: LocalServer, options: tuple[str, ...]) -> list[str]:
-    return [
-        _program("mariadbd"),
-        "--no-defaults",
-        f"--datadir={server.directory / 'data'}",
-        f"--socket={server.directory / 'mariadbd.sock'}"
-        if len(str(server.directory)) < 90
-        else "--socket=mariadbd.sock",
-        f"--pid-file={server.pid_file}",
-        # A starting server deletes all #sql* files of its tmpdir, also those that another server on /tmp is using.
-        f"--tmpdir={server.directory}",
-        f"--log-error={server.error_log}",
-        f"--port={server.port}",
-        "--bind-address=127.0.0.1",
-        f"--server-id={server.server_id}",
-        "--log-bin=binlog",
-        "--relay-log=relay",
-        "--relay-log-recovery=ON",  # after a crash, fetch again what was received but not applied
-        "--log-slave-updates=ON",
-        "--binlog-format=ROW",
-        "--binlog-row-image=FULL",
-        "--binlog-row-metadata=FULL",
-        "--gtid-strict-mode=ON",
-        "--sync-binlog=0",
-        "--innodb-flush-log-at-trx-commit=2",
-        "--innodb-buffer-pool-size=64M",
-        "--innodb-log-file-size=64M",
-        "--performance-schema=OFF",
-        "--skip-name-resolve",
-        "--character-set-server=utf8mb4",
-        "--max-allowed-packet=64M",
-        "--max-connections=500",
-        *_as_root(),
-        *options,
-    ]
-
-
-def _bootstrap(server: LocalServer, options: tuple[str, ...]) -> None:
-    program, *arguments = _arguments(server, options)
-    result = subprocess.run(
-        [program, arguments[0], "--bootstrap", *(a for a in arguments[1:] if not a.startswith("--log-"))],
-        input=_bootstrap_sql(server.password),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise MovetablesError(
-            f"{server.name} could not be set up: {_first_error(result.stderr)}",
-            f"is the disk full? df -h {server.directory.parent}",
-        )
-
-
-def _spawn(server: LocalServer, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        _arguments(server, options),
-        cwd=server.directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # a Ctrl-C at the terminal is for the command, not for the servers it started
-    )
-
-
-def _first_error(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return next((line for line in lines if "[ERROR]" in line), lines[-1] if lines else "it said nothing")
-
-
-def _last_error(server: LocalServer) -> str:
-    try:
-        lines = server.error_log.read_text(errors="replace").splitlines()
-    except OSError:
-        return "it wrote no error log"
-    return next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "its error log is empty")
-
-
-def stop(server: LocalServer, timeout: float = 30.0) -> None:
-    """Stops the server if it runs: SIGTERM, and SIGKILL after `timeout` seconds."""
-    pid = server.pid()
-    if pid is None:
-        return
-    _send(pid, signal.SIGTERM)
-    deadline = time.monotonic() + timeout
-    while not server.gone(pid):
-        if time.monotonic() > deadline:
-            _send(pid, signal.SIGKILL)
-            deadline += timeout
-        time.sleep(0.02)
-    reap()
-
-
-def _send(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return  # ended by itself meanwhile
-
-
-def reap() -> None:
-    """Forgets the servers that this process started and that have ended, so that none stays as a zombie."""
-    for pid, process in list(_STARTED.items()):
-        if process.poll() is not None:
-            _STARTED.pop(pid, None)
