@@ -46,6 +46,11 @@ class Flavor:
         return "SELECT @@global.gtid_binlog_pos" if self.mariadb else "SELECT @@global.gtid_executed"
 
     @property
+    def share_nowait(self) -> str:
+        """The end of a SELECT that locks its rows against writers, and fails at once when a writer has one of them."""
+        return "LOCK IN SHARE MODE NOWAIT" if self.mariadb else "FOR SHARE NOWAIT"
+
+    @property
     def replica_status_sql(self) -> str:
         """A statement that returns a row when the server is a replica of another."""
         return "SHOW SLAVE STATUS" if self.mariadb else "SHOW REPLICA STATUS"

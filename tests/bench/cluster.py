@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +81,12 @@ class BenchCluster:
     def move(self, tables: Sequence[str], state: str, *, defer_secondary_keys: bool = False) -> None:
         """Applies a plan that asks for `state` of the move of `tables`."""
         self._apply(PLAN + MOVE.format(tables=", ".join(tables), state=state, defer=str(defer_secondary_keys).lower()))
+
+    def vdiff(self, workflow: str) -> float:
+        """Compares a workflow with the command; returns seconds. Raises SystemExit when anything differs."""
+        began = time.perf_counter()
+        self._movetables("vdiff", "create", workflow)
+        return time.perf_counter() - began
 
     def login(self, keyspace: str) -> Login:
         """How to sign in to the PRIMARY of a keyspace."""

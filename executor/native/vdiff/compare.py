@@ -198,7 +198,7 @@ class TableComparison:
         matching = 0
         for identity in {**source, **target}:
             left, right = source.get(identity), target.get(identity)
-            if left and right and left.md5 == right.md5:
+            if left and right and left.hash == right.hash:
                 matching += 1
             else:
                 suspects[identity] = (left or right).key  # type: ignore[union-attr]

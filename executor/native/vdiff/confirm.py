@@ -4,9 +4,11 @@ A row counts as different only if the target shows it after its stream has appli
 committed on the source after the source row was read, and the source row has not changed between its reading and
 that. Equal before and after is not enough: a row that goes back and forth between two values would be a false alarm.
 So the source row is read in a snapshot, and afterwards a locking read, released at once, asks InnoDB whether any
-transaction has touched it since (`innodb_snapshot_isolation`, MariaDB 10.6.18, 10.11.8 and later). A row that keeps
-changing is finally read under a shared lock of its own, held only until the stream has passed the marker, which
-blocks those who write that one row for some milliseconds.
+transaction has touched it since (`innodb_snapshot_isolation`, MariaDB 10.6.18, 10.11.8 and later). A server that
+cannot be asked (MySQL) holds the rows that were equal before and after, and only those, under shared locks while one
+more marker goes round. A row that keeps changing is finally read under a shared lock of its own. Such locks last until
+the stream has passed a marker, which blocks those who write these rows for some milliseconds; they are not taken while
+the stream is late.
 """
 
 from __future__ import annotations
@@ -31,8 +33,12 @@ LOCKED_SECONDS = 2.0
 """How long writers of one row may be held up at most."""
 POLL_SECONDS = 0.005
 
-CHANGED_ERRNOS = frozenset({1020, 1205, 1213})
-"""Record changed since the snapshot, lock wait (NOWAIT: locked by a writer), deadlock."""
+LATE_SECONDS = 0.3
+"""A stream that needs longer than this from marker to marker is late: locks are avoided then."""
+CATCHING_UP_TRIES = 20
+
+CHANGED_ERRNOS = frozenset({1020, 1205, 1213, 3572})
+"""Record changed since the snapshot, lock wait (NOWAIT: locked by a writer, its own number on MySQL), deadlock."""
 ER_UNKNOWN_SYSTEM_VARIABLE = 1193
 
 Tell = Callable[[str], None]
@@ -50,7 +56,7 @@ class Verdict:
     @property
     def same(self) -> bool:
         """True when both sides hold the same bytes, or no row."""
-        return (self.source and self.source.md5) == (self.target and self.target.md5)
+        return (self.source and self.source.hash) == (self.target and self.target.hash)
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ class Confirmer:
         while groups:
             group, attempt = groups.popleft()
             self._tell("")
-            if attempt > OPTIMISTIC_TRIES or not self._versions:
+            if attempt > OPTIMISTIC_TRIES:
                 settled += [self._locked(source, target, name, key, samples) for name, key in group.items()]
                 continue
             look = self._look(source, target, group, samples)
@@ -167,15 +173,46 @@ class Confirmer:
             steady = [v for v in differing if Verdict(v.identity, v.source, now.get(v.identity)).same]
             changed = [v.identity for v in differing if v not in steady]
             settled = [verdict for verdict in verdicts if verdict.same]
-            if not steady or self._unchanged(source, [keys[verdict.identity] for verdict in steady]):
+            if not steady:
+                return _Look(settled, changed)
+            unsure = {verdict.identity: keys[verdict.identity] for verdict in steady}
+            if not self._versions:
+                self._release()
+                held = self._held(source, target, unsure, samples)
+                return _Look(settled + held, changed, [] if held else list(unsure))
+            if self._unchanged(source, list(unsure.values())):
                 return _Look(settled + steady, changed)
-            return _Look(settled, changed, [verdict.identity for verdict in steady])
+            return _Look(settled, changed, list(unsure))
+        finally:
+            self._release()
+
+    def _held(
+        self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[Column]
+    ) -> list[Verdict]:
+        """Verdicts on keys that nobody writes while they are looked at; none when somebody does."""
+        for _ in range(CATCHING_UP_TRIES):
+            began = time.monotonic()
+            self._wait_for_marker(self._wait)
+            if time.monotonic() - began < LATE_SECONDS:
+                break
+        self._source.execute("START TRANSACTION")
+        try:
+            before = rows_of(self._source, source, list(keys.values()), self._source.flavor.share_nowait, samples)
+            self._wait_for_marker(min(LOCKED_SECONDS, self._wait), whole=True)
+            after = rows_of(self._target, target, list(keys.values()), sample=samples)
+            return [Verdict(name, before.get(name), after.get(name)) for name in keys]
+        except TimedOut:
+            return []
+        except ServerError as error:
+            if error.errno in CHANGED_ERRNOS:
+                return []
+            raise
         finally:
             self._release()
 
     def _unchanged(self, layout: TableLayout, keys: Sequence[KeyValues]) -> bool:
         try:
-            rows_of(self._source, layout, keys, "LOCK IN SHARE MODE NOWAIT")
+            rows_of(self._source, layout, keys, self._source.flavor.share_nowait)
         except ServerError as error:
             if error.errno in CHANGED_ERRNOS:
                 return False
