@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from planner.checks import answers, refuse
-from planner.cluster import Cluster, Server
+from planner.checks import answers, refuse, tablet_answers
+from planner.cluster import Cluster, Server, Tablet, TabletType
 from planner.step import Action, Refusal, Step
 
 
@@ -33,17 +33,23 @@ class StartTablet(Step):
         return tablet is not None and answers(tablet)
 
     def ready(self, cluster: Cluster) -> tuple[Refusal, ...]:
-        """Refuses an unknown tablet, and one that is somebody else's server."""
+        """Refuses an unknown tablet, one that is somebody else's server, and a PRIMARY: its facts decide the plan.
+
+        A PRIMARY that does not answer hides its tables and streams. A plan made without them told people that there
+        was no reverse workflow, and to give up the way back.
+        """
         tablet = cluster.tablet(self.alias)
         if tablet is None or not tablet.managed:
             found = f"tablet {self.alias} is not a managed tablet of this inventory"
             return (refuse("MT102", found, "managed: local", "start the server yourself, or correct the inventory"),)
+        if _hides_facts(tablet):
+            return tablet_answers(tablet)
         return ()
 
     def effect(self, cluster: Cluster) -> Cluster:
         """The tablet runs, on a server set up as moves need it."""
         tablet = cluster.tablet(self.alias)
-        if tablet is None:
+        if tablet is None or _hides_facts(tablet):
             return cluster
         server = Server(address=f"{self.host}:{self.port}", flavor="MariaDB")
         return cluster.with_tablet(replace(tablet, running=True, server=server))
@@ -51,3 +57,7 @@ class StartTablet(Step):
     def describe(self) -> tuple[str, ...]:
         """One line."""
         return (f"Start the server of tablet {self.alias} on {self.host}:{self.port}",)
+
+
+def _hides_facts(tablet: Tablet) -> bool:
+    return tablet.registered and tablet.type is TabletType.PRIMARY and not answers(tablet)

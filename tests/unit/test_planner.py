@@ -196,6 +196,17 @@ def test_reversing_without_reverse_replication_is_refused() -> None:
     assert made.refusals[0].found == "no streams found in keyspace commerce for commerce2customer_reverse"
 
 
+def test_a_primary_that_does_not_answer_is_not_taken_for_one_without_streams() -> None:
+    cluster = at(MoveState.SWITCHED)
+    primary = cluster.primary("commerce")
+    assert primary is not None
+    cluster = cluster.with_tablet(replace(primary, running=False, server=None))
+    cluster = cluster.without_workflow("commerce", MOVE.reverse_name)
+    made = plan(document(replace(MOVE, state=MoveState.RUNNING)), cluster)
+    assert set(codes(made)) == {"MT104"}
+    assert all("movetables local up" in refusal.hint for refusal in made.refusals)
+
+
 def test_a_star_takes_all_tables_but_the_excluded_and_the_set_aside() -> None:
     star = replace(MOVE, tables=("*",), exclude=("product",))
     assert plan(document(star), both()).moves[0].move.tables == ("corder", "customer")
