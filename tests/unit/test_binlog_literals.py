@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from executor.native.binlog import literals as lit
 from executor.native.binlog import table_map as t
+from executor.native.binlog import temporal
+from executor.native.binlog.decimals import decimal_reader, decimal_size
 from executor.native.binlog.table_map import Column
 
 DIGIT_BYTES = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4]
@@ -44,8 +46,8 @@ def decimals(draw: st.DrawFn) -> tuple[Decimal, int, int]:
 def test_decimal(case: tuple[Decimal, int, int]) -> None:
     value, precision, scale = case
     data = encode_decimal(f"{value:f}", precision, scale)
-    assert len(data) == lit.decimal_size(precision, scale)
-    text = lit.decimal_reader(precision, scale)(data)
+    assert len(data) == decimal_size(precision, scale)
+    text = decimal_reader(precision, scale)(data)
     assert Decimal(text) == value
     assert text == f"{value:f}"
 
@@ -80,9 +82,9 @@ def test_datetime(year: int, month: int, day: int, h: int, m: int, s: int, fract
     value, digits = fraction
     data = encode_datetime(year, month, day, h, m, s, value * 10 ** (6 - digits), digits)
     expected = f"{year:04d}-{month:02d}-{day:02d} {h:02d}:{m:02d}:{s:02d}" + fraction_text(value, digits)
-    assert lit.datetime_reader(digits)(data) == expected
+    assert temporal.datetime_reader(digits)(data) == expected
     packed_date = year << 9 | month << 5 | day
-    assert lit.date_text(packed_date.to_bytes(3, "little")) == expected[:10]
+    assert temporal.date_text(packed_date.to_bytes(3, "little")) == expected[:10]
 
 
 @given(st.integers(0, 2**32 - 1), fractions)
@@ -91,7 +93,7 @@ def test_timestamp(seconds: int, fraction: tuple[int, int]) -> None:
     data = seconds.to_bytes(4, "big") + encode_fraction(value * 10 ** (6 - digits), digits)
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     expected = f"{moment:%Y-%m-%d %H:%M:%S}" if seconds or value else "0000-00-00 00:00:00"
-    assert lit.timestamp_reader(digits)(data) == expected + fraction_text(value, digits)
+    assert temporal.timestamp_reader(digits)(data) == expected + fraction_text(value, digits)
 
 
 @given(st.booleans(), st.integers(0, 838), st.integers(0, 59), st.integers(0, 59), fractions)
@@ -102,7 +104,7 @@ def test_time(negative: bool, h: int, m: int, s: int, fraction: tuple[int, int])
     negative = negative and number > 0
     data = ((0x800000 << 8 * size) + (-number if negative else number)).to_bytes(3 + size, "big")
     expected = f"{'-' if negative else ''}{h:02d}:{m:02d}:{s:02d}" + fraction_text(value, digits)
-    assert lit.time_reader(digits)(data) == expected
+    assert temporal.time_reader(digits)(data) == expected
 
 
 @pytest.mark.parametrize("kind", [t.TIMESTAMP, t.DATETIME, t.TIME])
@@ -111,7 +113,7 @@ def test_the_temporal_format_of_5_5_is_refused(kind: int) -> None:
     assert "mysql56_temporal_format" in lit.refusal(column)
 
 
-@pytest.mark.parametrize("kind", [t.GEOMETRY, t.BLOB_COMPRESSED, t.VARCHAR_COMPRESSED, 245, 200])
+@pytest.mark.parametrize("kind", [200, 244])
 def test_types_that_cannot_be_written_are_refused(kind: int) -> None:
     assert "not supported" in lit.refusal(Column("c", kind, 4, True, False, t.BINARY))
 

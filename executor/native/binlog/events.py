@@ -98,6 +98,7 @@ ROWS: dict[int, tuple[RowsKind, int, bool]] = {
     30: (_I, 10, False),
     31: (_U, 10, False),
     32: (_D, 10, False),
+    39: (_U, 10, False),
     166: (_I, 8, True),
     167: (_U, 8, True),
     168: (_D, 8, True),
@@ -234,7 +235,7 @@ def uncompress(data: bytes) -> bytes:
 
 
 def parse_rows(event: Event) -> Rows:
-    """A rows event of any version, compressed or not. Images are not looked at."""
+    """A rows event of any version, compressed or not. Images are not looked at, nor made whole (`partial.py`)."""
     kind, post_header, compressed = ROWS[event.type]
     body = event.body
     table_id = int.from_bytes(body[:6], "little")

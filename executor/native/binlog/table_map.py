@@ -1,7 +1,8 @@
 """The event that describes a table before its rows come: column types, and with full metadata names and signs.
 
 Optional metadata is a sequence of (type, length, value); its types are those of ``Optional_metadata_field_type`` in
-MariaDB's ``sql/log_event.h``.
+MariaDB's ``sql/log_event.h``, and the same in MySQL, but MariaDB counts geometries among the columns that have a
+character set.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ DECIMAL, TINY, SHORT, LONG, FLOAT, DOUBLE, NULL, TIMESTAMP = range(8)
 LONGLONG, INT24, DATE, TIME, DATETIME, YEAR, NEWDATE, VARCHAR, BIT = range(8, 17)
 TIMESTAMP2, DATETIME2, TIME2 = range(17, 20)
 BLOB_COMPRESSED, VARCHAR_COMPRESSED = 140, 141
+VECTOR, JSON = 242, 245
 NEWDECIMAL, ENUM, SET, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, BLOB, VAR_STRING, STRING, GEOMETRY = range(246, 256)
 
 BINARY = 63
@@ -22,12 +24,13 @@ BINARY = 63
 
 _METADATA_SIZE = {
     **dict.fromkeys((FLOAT, DOUBLE, BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, GEOMETRY, BLOB_COMPRESSED), 1),
+    **dict.fromkeys((VECTOR, JSON), 1),
     **dict.fromkeys((TIME2, DATETIME2, TIMESTAMP2), 1),
     **dict.fromkeys((VARCHAR, VARCHAR_COMPRESSED, BIT, NEWDECIMAL, STRING, VAR_STRING, ENUM, SET), 2),
 }
 _SIGNED = frozenset({TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE, YEAR})
 _CHARACTER = frozenset({VARCHAR, VAR_STRING, STRING, BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB})
-_CHARACTER |= {VARCHAR_COMPRESSED, BLOB_COMPRESSED, GEOMETRY}
+_CHARACTER |= {VARCHAR_COMPRESSED, BLOB_COMPRESSED, VECTOR}
 
 _SIGNEDNESS, _DEFAULT_CHARSET, _COLUMN_CHARSET, _COLUMN_NAME, _SIMPLE_KEY, _KEY_WITH_PREFIX = 1, 2, 3, 4, 8, 9
 
@@ -78,8 +81,8 @@ def _name(body: bytes) -> tuple[int, str, str, int]:
     return int.from_bytes(body[:6], "little"), body[at:middle].decode(), body[middle + 2 : end].decode(), end + 1
 
 
-def parse_table_map(event: Event) -> TableMap:
-    """A TABLE_MAP event. Raises Malformed for a column type that has no known layout."""
+def parse_table_map(event: Event, mariadb: bool = True) -> TableMap:
+    """A TABLE_MAP event, of MariaDB or MySQL. Raises Malformed for a column type that has no known layout."""
     body = event.body
     table_id, database, table, at = _name(body)
     count, at = lenenc(body, at)
@@ -90,7 +93,7 @@ def parse_table_map(event: Event) -> TableMap:
     nulls = int.from_bytes(body[at : at + (count + 7) // 8], "little")
     optional = dict(_optional(body, at + (count + 7) // 8))
     unsigned = _unsigned(types, optional.get(_SIGNEDNESS))
-    collations = _collations(types, optional)
+    collations = _collations(types, optional, _CHARACTER | {GEOMETRY} if mariadb else _CHARACTER)
     names = list(_names(optional.get(_COLUMN_NAME, b""))) or [""] * count
     if len(names) != count:
         raise Malformed(f"the binlog names {len(names)} of the {count} columns of {database}.{table}")
@@ -143,8 +146,8 @@ def _unsigned(types: list[int], bits: bytes | None) -> list[bool]:
     return result
 
 
-def _collations(types: list[int], optional: dict[int, bytes]) -> list[int | None]:
-    characters = [i for i, kind in enumerate(types) if kind in _CHARACTER]
+def _collations(types: list[int], optional: dict[int, bytes], having: frozenset[int]) -> list[int | None]:
+    characters = [i for i, kind in enumerate(types) if kind in having]
     if _COLUMN_CHARSET in optional:
         found = _numbers(optional[_COLUMN_CHARSET])
     elif _DEFAULT_CHARSET in optional:

@@ -16,6 +16,7 @@ from executor.native.binlog import events as e
 from executor.native.binlog.events import Event, EventType, Malformed, Unsupported
 from executor.native.binlog.gtid_events import Gtid, parse_gtid_event
 from executor.native.binlog.held import HeldEvents
+from executor.native.binlog.partial import made_whole
 from executor.native.binlog.payload import inner_events
 from executor.native.binlog.pieces import Begin as Begin
 from executor.native.binlog.pieces import Commit as Commit
@@ -101,6 +102,7 @@ class TransactionReader:
         self._again = start if isinstance(start, GtidList) and start.held else None
         self._behind = client.written  # until everything of it was read; None then
         self._read = start
+        self._mariadb = True
 
     def pending(self) -> bool:
         """True when `next` will not wait for long."""
@@ -171,6 +173,8 @@ class TransactionReader:
             if not self._open.skipped:
                 self._ready.append(Rollback(self._open.gtid.id, event.timestamp, complete=False))
             self._close()
+        if event.body:
+            self._mariadb = "MariaDB" in e.parse_format(event.body).server_version
 
     def _gtid(self, event: Event) -> None:
         if self._open is not None:
@@ -252,7 +256,7 @@ class TransactionReader:
         if version is None:
             if len(self._versions) >= _VERSIONS_KEPT:
                 self._versions.clear()
-            version = self._versions[shape] = TableVersion.of(parse_table_map(event))
+            version = self._versions[shape] = TableVersion.of(parse_table_map(event, self._mariadb))
         self._tables[table_id] = version
         if self._aside is not None:
             self._aside.append(event)
@@ -284,6 +288,8 @@ class TransactionReader:
             self._aside.append(event)
             return
         self._changed.append(name)
+        if event.type == EventType.PARTIAL_UPDATE_ROWS:
+            rows = made_whole(table, rows)
         self._ready.append(RowsChange(table, rows))
 
     def _query(self, event: Event) -> None:
