@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid as uuids
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -20,12 +20,14 @@ from executor.errors import MovetablesError, Usage, VerificationMismatch
 from executor.events import Event, EventType
 from executor.interrupts import Interrupts
 from executor.native.access import Access
-from executor.native.servers import Connection
+from executor.native.servers import Connection, Login
+from executor.native.vdiff import records
 from executor.native.vdiff import show as kept
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.report import COMPLETED, VDiffReport
 from executor.native.vdiff.run import require_fit, run_vdiff
 from executor.progress import BarProgress, LineProgress, StepProgress
+from planner.cluster import TabletType
 from planner.duration import parse_duration
 
 app = typer.Typer(
@@ -54,6 +56,15 @@ def create(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="ROWS", help="End each table after so many rows. All otherwise.")
     ] = None,
+    max_extra_rows_to_compare: Annotated[
+        int,
+        typer.Option(
+            "--max-extra-rows-to-compare",
+            metavar="ROWS",
+            help="Look again at so many rows that one side alone has, to pair those with the same key, in tables that "
+            "are compared as a whole: without a key, or with one that both servers do not order alike.",
+        ),
+    ] = 1000,
     max_report_sample_rows: Annotated[
         int, typer.Option("--max-report-sample-rows", help="Samples to keep of each kind of difference; 0 keeps all.")
     ] = 10,
@@ -73,6 +84,30 @@ def create(
             help="How long the stream may stand still while a difference waits for it.",
         ),
     ] = WAIT_TEXT,
+    auto_retry: Annotated[
+        bool,
+        typer.Option(
+            "--auto-retry/--no-auto-retry",
+            help="Go on by itself after a server failed or a connection broke, for up to 10 minutes at a time.",
+        ),
+    ] = True,
+    max_diff_duration: Annotated[
+        str,
+        typer.Option(
+            "--max-diff-duration",
+            metavar="TIME",
+            help="How long a snapshot may be held; 0s for no limit. Only tables that are compared as a whole need one.",
+        ),
+    ] = "0s",
+    tablet_types: Annotated[
+        str,
+        typer.Option(
+            "--tablet-types",
+            metavar="T1,T2",
+            help="Which tablets to read, in order of preference: RDONLY, REPLICA, PRIMARY. A replica is read once it "
+            "has what its primary had at the start; what differs there is looked at again on the primaries.",
+        ),
+    ] = "PRIMARY",
     wait: Annotated[
         bool, typer.Option("--wait", help="As in Vitess. Create always waits: the comparison runs in this command.")
     ] = False,
@@ -84,15 +119,21 @@ def create(
     Ctrl-C stops it at a safe point; `vdiff resume` goes on from there.
 
     Example: movetables vdiff create customer.commerce2customer -i plans/commerce/inventory.yaml
+
+    Example: movetables vdiff create customer.commerce2customer --tables corder --tablet-types RDONLY,REPLICA,PRIMARY
     """
     del wait
     options = VDiffOptions(
         limit=limit,
+        max_extra_rows_to_compare=max_extra_rows_to_compare,
         max_report_sample_rows=max_report_sample_rows,
         row_diff_column_truncate_at=row_diff_column_truncate_at,
         only_pks=only_pks,
         update_table_stats=update_table_stats,
         filtered_replication_wait_time=_seconds("--filtered-replication-wait-time", filtered_replication_wait_time),
+        auto_retry=auto_retry,
+        max_diff_duration=_seconds("--max-diff-duration", max_diff_duration),
+        tablet_types=tuple(name.strip().upper() for name in tablet_types.split(",") if name.strip()),
     )
     identity = kept.checked_uuid(uuid, ()) if uuid else str(uuids.uuid4())
     names = [name.strip() for name in tables.split(",") if name.strip()] if tables else None
@@ -207,7 +248,10 @@ def _run(
     again = f"movetables vdiff resume {workflow} {uuid} -i {inventory}"
     try:
         with access.connect_primary(keyspace) as connection:
-            source = access.primary(require_fit(connection, keyspace, name).source_keyspace)
+            stream = require_fit(connection, keyspace, name)
+            kept_record = records.find(connection, keyspace, name, uuid)
+        types = (options or (kept_record.options if kept_record else VDiffOptions())).tablet_types
+        source = access.primary(stream.source_keyspace)
         console = terminal.bar_console()
         with (
             Interrupts(terminal.notice, again) as interrupts,
@@ -225,6 +269,8 @@ def _run(
                 progress=progress,
                 options=options,
                 uuid=uuid,
+                read_source=_reader(access, stream.source_keyspace, types),
+                read_target=_reader(access, keyspace, types),
             )
     finally:
         access.close()
@@ -238,6 +284,21 @@ def _run(
             "compare again",
         )
     return 0
+
+
+def _reader(access: Access, keyspace: str, types: Sequence[str]) -> Login:
+    """The first tablet of the first of `types` that `keyspace` has. Raises MovetablesError when it has none."""
+    state = access.topology.read()
+    for kind in types:
+        if kind == TabletType.PRIMARY:
+            return access.primary(keyspace, state)
+        for tablet in sorted(state.tablets, key=lambda tablet: tablet.alias):
+            if tablet.keyspace == keyspace and tablet.type == kind:
+                return access.logins.server(tablet)
+    raise MovetablesError(
+        f"keyspace {keyspace} has no tablet of type {' or '.join(types)}",
+        "add PRIMARY to the end of --tablet-types to read the primary then",
+    )
 
 
 def _show(terminal: Terminal, report: VDiffReport, output: TextOrJson, verbose: bool) -> None:

@@ -23,13 +23,11 @@ from executor.native.vdiff.digest import (
     range_rows,
 )
 from executor.native.vdiff.options import VDiffOptions
-from executor.native.vdiff.report import TRUNCATED, RowText, TableReport
-from planner.cluster import Column
+from executor.native.vdiff.report import RowText, TableReport
+from executor.native.vdiff.samples import kept, shortened
 
 _T = TypeVar("_T")
 
-CHUNK_BYTES = 4_000_000
-MIN_ROWS, MAX_ROWS = 100, 20_000
 IN_FLIGHT = 3
 LEAF_ROWS = 200
 FAN_OUT = 16
@@ -206,8 +204,9 @@ class TableComparison:
 
     def _wants_samples(self) -> bool:
         most = self._options.max_report_sample_rows
-        kept = (self.report.mismatch_samples, self.report.extra_source_samples, self.report.extra_target_samples)
-        return most == 0 or any(len(samples) < most for samples in kept)
+        report = self.report
+        groups = (report.mismatch_samples, report.extra_source_samples, report.extra_target_samples)
+        return most == 0 or any(len(samples) < most for samples in groups)
 
     def _judge(self, verdict: Verdict) -> None:
         source, target = verdict.source, verdict.target
@@ -238,17 +237,10 @@ class TableComparison:
         )
 
     def _kept(self, samples: tuple[_T, ...], sample: _T) -> tuple[_T, ...]:
-        most = self._options.max_report_sample_rows
-        return (*samples, sample) if most == 0 or len(samples) < most else samples
+        return kept(samples, [sample], self._options.max_report_sample_rows)
 
     def _text(self, row: RowDigest) -> RowText:
         return {
-            column.name: self._shortened(column, "NULL" if value is None else value)
+            column.name: shortened("NULL" if value is None else value, self._options, column.name in self._key_names)
             for column, value in zip(self._samples, row.sample, strict=False)
         }
-
-    def _shortened(self, column: Column, text: str) -> str:
-        most = self._options.row_diff_column_truncate_at
-        if column.name in self._key_names or most < 1 or len(text) <= most:
-            return text
-        return text[:most] + TRUNCATED

@@ -96,23 +96,71 @@ def require_running(record: sidecar.StreamRecord | None, keyspace: str, workflow
     return record
 
 
-class Confirmer:
-    """Gives verdicts on keys of any table of one workflow. Not for use by two threads.
+class Marking:
+    """Waits until a stream has applied what its source had written. Not for use by two threads.
 
     `wait` (seconds) is how long the stream may stand still before waiting for it is given up.
     """
 
     def __init__(self, source: Connect, target: Connect, keyspace: str, workflow: str, wait: float, tell: Tell) -> None:
-        self._source, self._target = source(), target()
-        self._marking = source()
+        self.source, self._target = source(), target()
         self._keyspace, self._workflow = keyspace, workflow
-        self._wait = wait
-        self._tell = tell
+        self.wait = wait
+        self.tell = tell
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self.source.close()
+        self._target.close()
+
+    def wait_for_marker(self, at_most: float | None = None) -> None:
+        """Waits until the stream has applied a new marker.
+
+        Raises TimedOut when the stream stood still for `wait` seconds, or it took longer than `at_most`; NotRunning.
+        """
+        sidecar.write_marker(self.source, self._keyspace, self._workflow, "vdiff")
+        wanted = parse(self.source.position())
+        seconds = self.wait if at_most is None else min(at_most, self.wait)
+        seen, deadline = "", time.monotonic() + seconds
+        while True:
+            record = require_running(
+                sidecar.stream(self._target, self._keyspace, self._workflow), self._keyspace, self._workflow
+            )
+            if record.pos != seen:
+                if parse(record.pos).contains(wanted):
+                    return
+                seen = record.pos
+                if at_most is None:
+                    deadline = time.monotonic() + seconds
+            if time.monotonic() > deadline:
+                raise TimedOut(
+                    f"the stream of {self._keyspace}.{self._workflow} did not get from {record.pos or 'its start'} to "
+                    f"{wanted} within {seconds:g} s, so what differs cannot be told from what is late",
+                    "check that movetables serve runs and that the target keeps up; then resume the VDiff",
+                )
+            self.tell(f"waiting for the stream to get from {record.pos or 'its start'} to {wanted}")
+            time.sleep(POLL_SECONDS)
+
+    def catch_up(self) -> None:
+        """Waits until the stream is not late, or for some markers if it always is."""
+        for _ in range(CATCHING_UP_TRIES):
+            began = time.monotonic()
+            self.wait_for_marker()
+            if time.monotonic() - began < LATE_SECONDS:
+                return
+
+
+class Confirmer:
+    """Gives verdicts on keys of one workflow's tables, whose stream `marking` waits for. Not for use by two threads."""
+
+    def __init__(self, source: Connect, target: Connect, marking: Marking) -> None:
+        self._source, self._target = source(), target()
+        self._marking = marking
         self._versions = self._ask_for_versions()
 
     def close(self) -> None:
         """Closes its connections."""
-        for connection in (self._source, self._target, self._marking):
+        for connection in (self._source, self._target):
             connection.close()
 
     def verdicts(
@@ -140,7 +188,7 @@ class Confirmer:
         groups = deque([(keys, 1)])
         while groups:
             group, attempt = groups.popleft()
-            self._tell("")
+            self._marking.tell("")
             if attempt > OPTIMISTIC_TRIES:
                 settled += [self._locked(source, target, name, key, samples) for name, key in group.items()]
                 continue
@@ -163,13 +211,13 @@ class Confirmer:
         self._source.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         try:
             before = rows_of(self._source, source, wanted, sample=samples)
-            self._wait_for_marker(self._wait)
+            self._marking.wait_for_marker()
             after = rows_of(self._target, target, wanted, sample=samples)
             verdicts = [Verdict(name, before.get(name), after.get(name)) for name in keys]
             differing = [verdict for verdict in verdicts if not verdict.same]
             if not differing:
                 return _Look(verdicts)
-            now = rows_of(self._marking, source, [keys[verdict.identity] for verdict in differing])
+            now = rows_of(self._marking.source, source, [keys[verdict.identity] for verdict in differing])
             steady = [v for v in differing if Verdict(v.identity, v.source, now.get(v.identity)).same]
             changed = [v.identity for v in differing if v not in steady]
             settled = [verdict for verdict in verdicts if verdict.same]
@@ -190,15 +238,11 @@ class Confirmer:
         self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[Column]
     ) -> list[Verdict]:
         """Verdicts on keys that nobody writes while they are looked at; none when somebody does."""
-        for _ in range(CATCHING_UP_TRIES):
-            began = time.monotonic()
-            self._wait_for_marker(self._wait)
-            if time.monotonic() - began < LATE_SECONDS:
-                break
+        self._marking.catch_up()
         self._source.execute("START TRANSACTION")
         try:
             before = rows_of(self._source, source, list(keys.values()), self._source.flavor.share_nowait, samples)
-            self._wait_for_marker(min(LOCKED_SECONDS, self._wait), whole=True)
+            self._marking.wait_for_marker(LOCKED_SECONDS)
             after = rows_of(self._target, target, list(keys.values()), sample=samples)
             return [Verdict(name, before.get(name), after.get(name)) for name in keys]
         except TimedOut:
@@ -223,11 +267,11 @@ class Confirmer:
         self, source: TableLayout, target: TableLayout, name: str, key: KeyValues, samples: Sequence[Column]
     ) -> Verdict:
         for _ in range(LOCKED_TRIES):
-            self._tell("")
+            self._marking.tell("")
             self._source.execute("START TRANSACTION")
             try:
                 before = rows_of(self._source, source, [key], "LOCK IN SHARE MODE", samples)
-                self._wait_for_marker(min(LOCKED_SECONDS, self._wait), whole=True)
+                self._marking.wait_for_marker(LOCKED_SECONDS)
                 after = rows_of(self._target, target, [key], sample=samples)
                 return Verdict(name, before.get(name), after.get(name))
             except TimedOut:
@@ -237,7 +281,7 @@ class Confirmer:
                     raise
             finally:
                 self._release()
-            self._wait_for_marker(self._wait)
+            self._marking.wait_for_marker()
         raise TimedOut(
             f"row ({', '.join(key)}) of {source.name} keeps changing, and the stream is never less than "
             f"{LOCKED_SECONDS:g} s behind: whether the row differs cannot be told",
@@ -247,33 +291,6 @@ class Confirmer:
     def _release(self) -> None:
         if self._source.open:
             self._source.execute("ROLLBACK")
-
-    def _wait_for_marker(self, seconds: float, whole: bool = False) -> None:
-        """Waits until the stream has applied a new marker.
-
-        Gives up with TimedOut when the stream stood still for `seconds`; with `whole`, when it took longer than that.
-        """
-        sidecar.write_marker(self._marking, self._keyspace, self._workflow, "vdiff")
-        wanted = parse(self._marking.position())
-        seen, deadline = "", time.monotonic() + seconds
-        while True:
-            record = require_running(
-                sidecar.stream(self._target, self._keyspace, self._workflow), self._keyspace, self._workflow
-            )
-            if record.pos != seen:
-                if parse(record.pos).contains(wanted):
-                    return
-                seen = record.pos
-                if not whole:
-                    deadline = time.monotonic() + seconds
-            if time.monotonic() > deadline:
-                raise TimedOut(
-                    f"the stream of {self._keyspace}.{self._workflow} did not get from {record.pos or 'its start'} to "
-                    f"{wanted} within {seconds:g} s, so what differs cannot be told from what is late",
-                    "check that movetables serve runs and that the target keeps up; then resume the VDiff",
-                )
-            self._tell(f"waiting for the stream to get from {record.pos or 'its start'} to {wanted}")
-            time.sleep(POLL_SECONDS)
 
     def _ask_for_versions(self) -> bool:
         self._source.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")

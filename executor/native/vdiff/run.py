@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 import uuid as uuids
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 
 from executor import crashpoints
 from executor.backend import Progress
-from executor.errors import Interrupted, MovetablesError, Refused
+from executor.errors import Interrupted, LockHeld, MovetablesError, Refused
 from executor.native import sidecar
 from executor.native.servers import Connection, Login, ServerError, connect, quote
-from executor.native.stream.layout import TableLayout, describe_tables, layout_of
+from executor.native.stream.layout import describe_tables
 from executor.native.vdiff import records
-from executor.native.vdiff.compare import CHUNK_BYTES, MAX_ROWS, MIN_ROWS, Readers, TableComparison
-from executor.native.vdiff.confirm import Confirmer, require_running
+from executor.native.vdiff.compare import Readers, TableComparison
+from executor.native.vdiff.confirm import Confirmer, Marking, require_running
+from executor.native.vdiff.moment import same_moment
 from executor.native.vdiff.options import VDiffOptions
+from executor.native.vdiff.pairs import Pair, pairs_of
+from executor.native.vdiff.patience import Patience
 from executor.native.vdiff.report import COMPLETED, ERROR, PENDING, STARTED, STOPPED, TableReport, VDiffReport
-from planner.cluster import Table
+from executor.native.vdiff.sides import Sides
+from executor.native.vdiff.whole import WholeComparison
 
 SAVE_SECONDS = 1.0
 RESUMABLE_SECONDS = 3600.0
@@ -35,23 +40,42 @@ def run_vdiff(
     progress: Progress | None = None,
     options: VDiffOptions | None = None,
     uuid: str | None = None,
+    read_source: Login | None = None,
+    read_target: Login | None = None,
 ) -> VDiffReport:
     """Compares `tables` (None: all) of the workflow of `keyspace`, and returns what was found.
 
-    `source` and `target` are the primaries of both keyspaces. The VDiff `uuid` is continued if it is there, with the
+    `source` and `target` are the primaries of both keyspaces; `read_source` and `read_target` are replicas of theirs to
+    read ranges from, where wanted. The VDiff `uuid` is continued if it is there, with the
     tables and options it was created with, and created if not. Without `uuid`, an unfinished one of the last hour with
     the same tables and options, that nobody runs, is continued.
 
     Returns a report in state completed, or stopped when someone stopped it meanwhile; differences are no error here.
     Raises Refused when a table is not fit to be compared, LockHeld when another process runs this VDiff,
-    NotRunning or TimedOut when a difference cannot be told from what is late, Interrupted, ServerError.
+    NotRunning or TimedOut when a difference cannot be told from what is late, Interrupted, ServerError (with
+    `auto_retry` only one that trying again does not cure, or that lasts for `RETRY_SECONDS`).
     The reason is recorded, and all that was compared counts when the VDiff is resumed.
     """
-    with connect(target) as connection:
-        require_fit(connection, keyspace, workflow)
-        record = _record(connection, keyspace, workflow, tables, options, uuid)
-        with records.exclusive(connection, record.uuid):
-            return _Run(source, target, connection, record, progress).run()
+    sides = Sides(source, target, read_source or source, read_target or target)
+    patience = Patience(progress)
+    while True:
+        record = None
+        try:
+            with connect(target) as connection:
+                require_fit(connection, keyspace, workflow)
+                record = _record(connection, keyspace, workflow, tables, options, uuid)
+                uuid = record.uuid
+                with records.exclusive(connection, uuid):
+                    return _Run(sides, connection, record, progress, patience).run()
+        except ServerError as error:
+            retry = record.options.auto_retry if record is not None else patience.began and uuid is not None
+            if not (retry and error.curable):
+                raise
+            patience.wait(error)
+        except LockHeld as error:
+            if not patience.began:
+                raise
+            patience.wait(error)  # the server has not yet noticed that our lost connection is gone
 
 
 def require_fit(connection: Connection, keyspace: str, workflow: str) -> sidecar.StreamRecord:
@@ -123,13 +147,6 @@ def _unfinished(
     return None
 
 
-@dataclass(frozen=True)
-class _Pair:
-    source: TableLayout
-    target: TableLayout
-    chunk_rows: int
-
-
 class _Stopped(Exception):
     """Somebody stopped or deleted the VDiff."""
 
@@ -137,13 +154,14 @@ class _Stopped(Exception):
 class _Run:
     def __init__(
         self,
-        source: Login,
-        target: Login,
+        sides: Sides,
         connection: Connection,
         record: records.VDiffRecord,
         progress: Progress | None,
+        patience: Patience,
     ) -> None:
-        self._source, self._target = source, target
+        self._sides = sides
+        self._patience = patience
         self._connection = connection
         self._record = record
         self._progress = progress
@@ -173,7 +191,7 @@ class _Run:
 
     def _fail(self, error: MovetablesError) -> None:
         try:
-            with connect(self._target) as connection:  # the other one may be what broke
+            with connect(self._sides.target) as connection:  # the other one may be what broke
                 records.fail(connection, self._record.id, str(error))
         except ServerError:
             return  # the record stays started, and nobody holds its lock: it can be resumed like that
@@ -187,50 +205,108 @@ class _Run:
             self._progress.update(text, reason=text)
         self._check()
 
+    def _connect_source(self) -> Connection:
+        return connect(self._sides.source)
+
+    def _connect_target(self) -> Connection:
+        return connect(self._sides.target)
+
     def _compare(self) -> None:
         record = self._record
         stream = require_fit(self._connection, record.keyspace, record.workflow)
         report = records.report(self._connection, record)
-        last_keys = records.last_keys(self._connection, record)
-        pairs = self._pairs(stream, [table.table for table in report.tables])
+        with self._connect_source() as source:
+            if not sidecar.exists(source):
+                sidecar.ensure(source)
+            pairs = pairs_of(source, self._connection, stream, [table.table for table in report.tables])
         self._before = report.rows_compared
+        with ExitStack() as stack:
+            marking = Marking(
+                self._connect_source,
+                self._connect_target,
+                record.keyspace,
+                record.workflow,
+                record.options.filtered_replication_wait_time,
+                self._waiting,
+            )
+            stack.callback(marking.close)
+            self._sides.check_replicas(marking, self._check)
+            confirmer = Confirmer(self._connect_source, self._connect_target, marking)
+            stack.callback(confirmer.close)
+            readers = Readers(lambda: connect(self._sides.read_source), lambda: connect(self._sides.read_target))
+            stack.callback(readers.close)
+            self._compare_tables(pairs, report.tables, readers, confirmer, marking)
 
-        def source() -> Connection:
-            return connect(self._source)
+    def _compare_tables(
+        self,
+        pairs: Mapping[str, Pair],
+        tables: Sequence[TableReport],
+        readers: Readers,
+        confirmer: Confirmer,
+        marking: Marking,
+    ) -> None:
+        last_keys = records.last_keys(self._connection, self._record)
+        done = [table for table in tables if table.state == COMPLETED]
+        for table in tables:
+            if table.state == COMPLETED:
+                continue
+            pair, started = pairs[table.table], replace(table, state=STARTED)
+            if pair.whole:
+                done.append(self._compare_whole(pair, started, marking, done, tables))
+                continue
+            comparison = TableComparison(
+                readers,
+                confirmer,
+                pair.source,
+                pair.target,
+                self._record.options,
+                started,
+                last_keys[table.table],
+                pair.chunk_rows,
+            )
+            self._compare_table(comparison, done, tables)
+            done.append(comparison.report)
 
-        def target() -> Connection:
-            return connect(self._target)
+    def _compare_whole(
+        self,
+        pair: Pair,
+        table: TableReport,
+        marking: Marking,
+        done: Sequence[TableReport],
+        tables: Sequence[TableReport],
+    ) -> TableReport:
+        if self._record.options.limit is not None:
+            raise Refused(
+                f"table {table.table} has no key along which both sides could end after so many rows",
+                "leave --limit out, or name other tables with --tables",
+            )
+        records.save_table(self._connection, self._record.id, table, None)
 
-        confirmer = Confirmer(
-            source,
-            target,
-            record.keyspace,
-            record.workflow,
-            record.options.filtered_replication_wait_time,
-            self._waiting,
-        )
-        readers = Readers(source, target)
+        def tell(_: str) -> None:
+            if time.monotonic() - self._saved >= SAVE_SECONDS:
+                self._saved = time.monotonic()
+                self._tell(table, done, tables)
+                self._heed_stop()
+            self._check()
+
+        found, ended = table, ERROR
         try:
-            done = [table for table in report.tables if table.state == COMPLETED]
-            for table in report.tables:
-                if table.state == COMPLETED:
-                    continue
-                pair = pairs[table.table]
-                comparison = TableComparison(
-                    readers,
-                    confirmer,
-                    pair.source,
-                    pair.target,
-                    record.options,
-                    replace(table, state=STARTED),
-                    last_keys[table.table],
-                    pair.chunk_rows,
-                )
-                self._compare_table(comparison, done, report.tables)
-                done.append(comparison.report)
+            with same_moment(self._connect_source, self._connect_target, pair.source, marking) as (source, target):
+                comparison = WholeComparison(source, target, pair, self._record.options, table, tell)
+                comparison.run()
+                found, ended = comparison.report, COMPLETED
+        except _Stopped:
+            ended = STOPPED
+            raise
+        except Interrupted:
+            ended = PENDING
+            raise
         finally:
-            readers.close()
-            confirmer.close()
+            found = replace(found, state=ended)
+            if self._connection.open:
+                records.save_table(self._connection, self._record.id, found, None)
+            crashpoints.reached("vdiff.table")
+        return found
 
     def _compare_table(
         self, comparison: TableComparison, done: Sequence[TableReport], tables: Sequence[TableReport]
@@ -238,6 +314,7 @@ class _Run:
         ended = ERROR
         try:
             for _ in comparison.chunks():
+                self._patience.renew()
                 self._tell(comparison.report, done, tables)
                 if time.monotonic() - self._saved >= SAVE_SECONDS:
                     self._save(comparison)
@@ -273,53 +350,3 @@ class _Run:
         rate = (compared - self._before) / max(time.monotonic() - self._began, 0.001)
         eta = (total - compared) / rate if rate > 0 and compared < total else None
         self._progress.update(f"comparing {report.table}", done=compared, total=total, rate=rate, eta=eta)
-
-    def _pairs(self, stream: sidecar.StreamRecord, names: Sequence[str]) -> dict[str, _Pair]:
-        """The layouts of every table on both sides. Raises Refused when they cannot be compared."""
-        with connect(self._source) as source:
-            if not sidecar.exists(source):
-                sidecar.ensure(source)
-            there = {table.name: table for table in describe_tables(source, stream.source_db_name, names)}
-            sizes = {
-                row["name"]: int(row["size"] or 0)
-                for row in source.query(
-                    "SELECT table_name AS name, avg_row_length AS size FROM information_schema.tables "
-                    "WHERE table_schema=%s",
-                    [stream.source_db_name],
-                )
-            }
-        here = {table.name: table for table in describe_tables(self._connection, stream.db_name, names)}
-        pairs = {}
-        for name in names:
-            for side, database, found in (
-                ("source", stream.source_db_name, there),
-                ("target", stream.db_name, here),
-            ):
-                if name not in found:
-                    raise Refused(
-                        f"table {name} is not in database {database} of the {side}", "SHOW TABLES there tells what is"
-                    )
-            layout = layout_of(stream.source_db_name, there[name])
-            rows = max(MIN_ROWS, min(MAX_ROWS, CHUNK_BYTES // (2 * sizes.get(name, 0) + 16)))
-            pairs[name] = _Pair(layout, _target_layout(layout, stream.db_name, here[name]), rows)
-        return pairs
-
-
-def _target_layout(source: TableLayout, database: str, table: Table) -> TableLayout:
-    """How the columns of `source` are read on the target. Raises Refused when one, or the key, is not there."""
-    columns = {column.name: column for column in table.columns}
-    missing = [column.name for column in (*source.columns, *source.key) if column.name not in columns]
-    if missing:
-        raise Refused(
-            f"table {table.name} of the target has no column {', '.join(sorted(set(missing)))}, which the source has",
-            "compare SHOW CREATE TABLE of both sides",
-        )
-    names = tuple(column.name for column in source.key)
-    key = next((key for key in table.keys if key.columns == names and key.unique and not key.prefix), None)
-    if key is None:
-        raise Refused(
-            f"table {table.name} of the target has no unique key ({', '.join(names)}), which the source has",
-            "compare SHOW CREATE TABLE of both sides",
-        )
-    # Its values are rendered by the source's types, so that equal text means equal values of the source's type.
-    return replace(source, database=database, key_name=key.name)
