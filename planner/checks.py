@@ -15,7 +15,7 @@ CODES: Mapping[str, str] = {
     "MT102": "a tablet is unknown to the inventory",
     "MT103": "a keyspace has no PRIMARY",
     "MT104": "a server does not answer",
-    "MT105": "a server is of a kind or version that is not supported",
+    "MT105": "a server is of a version that is not supported",
     "MT106": "a keyspace would get a second PRIMARY",
     "MT107": "a keyspace to be deleted is still in use",
     "MT108": "a tablet to be removed is a PRIMARY in use",
@@ -56,7 +56,8 @@ CODES: Mapping[str, str] = {
 }
 """Every refusal code and what it stands for; documentation lists this table."""
 
-MINIMUM_MARIADB = (10, 6)
+MINIMUM = {"mariadb": (10, 6), "mysql": (8, 4)}
+"""The oldest version of each server. MySQL 8.0 gets no more fixes; 8.4 is the oldest that its makers keep up."""
 
 
 def refuse(code: str, found: str, expected: str, hint: str) -> Refusal:
@@ -93,17 +94,14 @@ def tablet_answers(tablet: Tablet) -> tuple[Refusal, ...]:
 
 
 def flavor(tablet: Tablet) -> tuple[Refusal, ...]:
-    """Refuses what is not MariaDB 10.6 or later. A flavor that is not known (empty) is not judged."""
+    """Refuses what is older than `MINIMUM`. A flavor that is not known (empty) is not judged."""
     server = tablet.server
     if server is None or not server.flavor:
         return ()
-    expected = f"MariaDB {'.'.join(map(str, MINIMUM_MARIADB))} or later"
-    if server.flavor.lower() != "mariadb":
-        found = f"{where(tablet)} is {server.flavor} {server.version}".rstrip()
-        hint = f"{server.flavor} servers are not supported yet: use a MariaDB server"
-        return (refuse("MT105", found, expected, hint),)
-    if version(server.version) and version(server.version) < MINIMUM_MARIADB:
-        found = f"{where(tablet)} is MariaDB {server.version}"
+    minimum = MINIMUM[server.flavor.lower()]
+    if version(server.version) and version(server.version) < minimum:
+        found = f"{where(tablet)} is {server.flavor} {server.version}"
+        expected = f"{server.flavor} {'.'.join(map(str, minimum))} or later"
         return (refuse("MT105", found, expected, "upgrade the server"),)
     return ()
 

@@ -29,6 +29,60 @@ MINIMUM_MYSQL = (8, 4)
 
 
 @dataclass(frozen=True)
+class Replication:
+    """How a server is set up as a replica by GTID, and what it calls the columns of its status.
+
+    `change` takes host, port, user and password. `by_gtid` is column and value that tell that it replicates by GTID.
+    """
+
+    status: str
+    change: str
+    start: str
+    stop: str
+    forget: str
+    read_only: str
+    host: str
+    port: str
+    user: str
+    by_gtid: tuple[str, object]
+    io_running: str
+    sql_running: str
+
+
+MARIADB_REPLICATION = Replication(
+    status="SHOW SLAVE STATUS",
+    change="CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s, "
+    "MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1",
+    start="START SLAVE",
+    stop="STOP SLAVE",
+    forget="RESET SLAVE ALL",
+    read_only="SET GLOBAL read_only=1",
+    host="Master_Host",
+    port="Master_Port",
+    user="Master_User",
+    by_gtid=("Using_Gtid", "Slave_Pos"),
+    io_running="Slave_IO_Running",
+    sql_running="Slave_SQL_Running",
+)
+MYSQL_REPLICATION = Replication(
+    status="SHOW REPLICA STATUS",
+    # It gives up after ten attempts unless told otherwise, and asks for the key that encrypts the password.
+    change="CHANGE REPLICATION SOURCE TO SOURCE_HOST=%s, SOURCE_PORT=%s, SOURCE_USER=%s, SOURCE_PASSWORD=%s, "
+    "SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=1000000, GET_SOURCE_PUBLIC_KEY=1",
+    start="START REPLICA",
+    stop="STOP REPLICA",
+    forget="RESET REPLICA ALL",
+    read_only="SET GLOBAL super_read_only=1",  # our own user may write to what is only read_only
+    host="Source_Host",
+    port="Source_Port",
+    user="Source_User",
+    by_gtid=("Auto_Position", 1),
+    io_running="Replica_IO_Running",
+    sql_running="Replica_SQL_Running",
+)
+
+
+@dataclass(frozen=True)
 class Flavor:
     """One kind of server. `version` is (major, minor)."""
 
@@ -43,7 +97,9 @@ class Flavor:
     @property
     def position_sql(self) -> str:
         """A statement of one column: the replication position up to which the server's binlog is written."""
-        return "SELECT @@global.gtid_binlog_pos" if self.mariadb else "SELECT @@global.gtid_executed"
+        if self.mariadb:
+            return "SELECT @@global.gtid_binlog_pos"
+        return "SELECT REPLACE(@@global.gtid_executed, '\\n', '')"
 
     @property
     def share_nowait(self) -> str:
@@ -51,9 +107,22 @@ class Flavor:
         return "LOCK IN SHARE MODE NOWAIT" if self.mariadb else "FOR SHARE NOWAIT"
 
     @property
-    def replica_status_sql(self) -> str:
-        """A statement that returns a row when the server is a replica of another."""
-        return "SHOW SLAVE STATUS" if self.mariadb else "SHOW REPLICA STATUS"
+    def replication(self) -> Replication:
+        """How the server is told to replicate."""
+        return MARIADB_REPLICATION if self.mariadb else MYSQL_REPLICATION
+
+    @property
+    def session_sql(self) -> str:
+        """What a session sets beyond what both servers know, as the end of a SET statement."""
+        # MySQL answers from statistics a day old, which hold AUTO_INCREMENT and sizes of tables too.
+        return "" if self.mariadb else ", information_schema_stats_expiry=0"
+
+    @property
+    def replication_privileges(self) -> tuple[str, ...]:
+        """What reads the binlog and its position, and sees whether the server is a replica of another."""
+        if self.mariadb:
+            return "REPLICATION SLAVE", "BINLOG MONITOR", "SLAVE MONITOR"
+        return "REPLICATION SLAVE", "REPLICATION CLIENT"
 
     @property
     def uuid_sql(self) -> str:

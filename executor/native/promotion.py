@@ -11,13 +11,14 @@ become one, because replication is asynchronous and a dead primary may hold writ
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from executor.errors import MovetablesError, Refused
 from executor.native import sidecar
+from executor.native.binlog.positions import parse
 from executor.native.logins import Logins
-from executor.native.servers import Connection, Login, Row, ServerError, connect, quote
+from executor.native.servers import Connection, Login, ServerError, connect, quote
 from executor.native.topology import TabletRecord, Topology, TopologyState
 from executor.native.waiting import wait_until
 from planner.cluster import TabletType
@@ -82,18 +83,14 @@ def attach(replica: TabletRecord, primary: TabletRecord, logins: Logins, timeout
         return
     source = logins.server(primary)
     with connect(logins.server(replica), read_timeout=READ_TIMEOUT) as connection:
-        status = replication(connection)
+        status, words = replication(connection), connection.flavor.replication
         if not follows(status, source) or not running(status):
             _refuse_own_writes(replica, connection, source)
             if status is not None:
-                connection.execute("STOP SLAVE")
-            connection.execute("SET GLOBAL read_only=1")
-            connection.execute(
-                "CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s, "
-                "MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1",
-                [source.host, source.port, source.user, source.password],
-            )
-            connection.execute("START SLAVE")
+                connection.execute(words.stop)
+            connection.execute(words.read_only)
+            connection.execute(words.change, [source.host, source.port, source.user, source.password])
+            connection.execute(words.start)
         wait_until(
             lambda: running(replication(connection)),
             timeout,
@@ -101,38 +98,53 @@ def attach(replica: TabletRecord, primary: TabletRecord, logins: Logins, timeout
         )
 
 
-def replication(connection: Connection) -> Row | None:
+def replication(connection: Connection) -> Status | None:
     """What the server says of its replication; None when it is not a replica."""
-    return connection.one(connection.flavor.replica_status_sql)
+    words = connection.flavor.replication
+    row = connection.one(words.status)
+    if row is None:
+        return None
+    column, value = words.by_gtid
+    return Status(
+        source=(row[words.host], row[words.port], row[words.user]),
+        by_gtid=row[column] == value,
+        io=row[words.io_running],
+        sql=row[words.sql_running],
+        errors=tuple(str(row[field]) for field in ("Last_IO_Error", "Last_SQL_Error") if row[field]),
+    )
 
 
-def running(status: Row | None) -> bool:
-    """True when both threads of a MariaDB replica run and it is connected."""
-    return status is not None and status["Slave_IO_Running"] == "Yes" and status["Slave_SQL_Running"] == "Yes"
+@dataclass(frozen=True)
+class Status:
+    """What a replica says of its replication. `io` and `sql` are Yes, No or what its thread waits for."""
+
+    source: tuple[str, int, str]
+    by_gtid: bool
+    io: str
+    sql: str
+    errors: tuple[str, ...]
 
 
-def stopped(status: Row | None) -> bool:
-    """True when a thread of a MariaDB replica has ended; one that is trying to connect has not."""
-    return status is None or "No" in (status["Slave_IO_Running"], status["Slave_SQL_Running"])
+def running(status: Status | None) -> bool:
+    """True when both threads of a replica run and it is connected."""
+    return status is not None and status.io == "Yes" and status.sql == "Yes"
 
 
-def follows(status: Row | None, source: Login) -> bool:
-    """True when a MariaDB replica is set up to replicate from `source` by GTID."""
-    return status is not None and (
-        status["Master_Host"],
-        status["Master_Port"],
-        status["Master_User"],
-        status["Using_Gtid"],
-    ) == (source.host, source.port, source.user, "Slave_Pos")
+def stopped(status: Status | None) -> bool:
+    """True when a thread of a replica has ended; one that is trying to connect has not."""
+    return status is None or "No" in (status.io, status.sql)
 
 
-def trouble(status: Row | None) -> str:
-    """What hinders a MariaDB replica, in its own words."""
+def follows(status: Status | None, source: Login) -> bool:
+    """True when a replica is set up to replicate from `source` by GTID."""
+    return status is not None and status.by_gtid and status.source == (source.host, source.port, source.user)
+
+
+def trouble(status: Status | None) -> str:
+    """What hinders a replica, in its own words."""
     if status is None:
         return "it is not set up as a replica"
-    threads = f"IO thread {status['Slave_IO_Running']}, SQL thread {status['Slave_SQL_Running']}"
-    errors = [str(status[field]) for field in ("Last_IO_Error", "Last_SQL_Error") if status[field]]
-    return "; ".join((threads, *errors))
+    return "; ".join((f"IO thread {status.io}, SQL thread {status.sql}", *status.errors))
 
 
 def most_advanced(records: list[TabletRecord], logins: Logins) -> TabletRecord | None:
@@ -157,17 +169,11 @@ def most_advanced(records: list[TabletRecord], logins: Logins) -> TabletRecord |
 
 
 def lacks(position: str, other: str) -> bool:
-    """True when MariaDB GTID position `other` holds a transaction that `position` does not.
+    """True when the position `other` of a server holds a transaction that `position` does not.
 
-    Only the sequence numbers of the domains count: within a shard, one primary at a time writes.
+    Of MariaDB's only the sequence numbers of the domains count: within a shard, one primary at a time writes.
     """
-    mine = _sequences(position)
-    return any(sequence > mine.get(domain, 0) for domain, sequence in _sequences(other).items())
-
-
-def _sequences(position: str) -> dict[int, int]:
-    gtids = (gtid.split("-") for gtid in position.split(",") if gtid)
-    return {int(domain): int(sequence) for domain, _, sequence in gtids}
+    return not parse(position).contains(parse(other))
 
 
 def _promotable(state: TopologyState, keyspace: str, alias: str) -> tuple[TabletRecord, str]:
@@ -205,8 +211,8 @@ def _refuse_to_lose_writes(
 
 def _make_writable(primary: Connection, database: str) -> None:
     if replication(primary) is not None:
-        primary.execute("STOP SLAVE")
-        primary.execute("RESET SLAVE ALL")
+        primary.execute(primary.flavor.replication.stop)
+        primary.execute(primary.flavor.replication.forget)
     if int(primary.value("SELECT @@global.read_only")):
         primary.execute("SET GLOBAL read_only=0")
     if primary.value("SELECT 1 FROM information_schema.schemata WHERE schema_name=%s", [database]) is None:

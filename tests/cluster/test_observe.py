@@ -12,7 +12,7 @@ import pytest
 from executor.errors import TimedOut
 from executor.native.access import Access
 from executor.native.cutover.fence import create_statements
-from executor.native.observe.privileges import GLOBAL, ON_DATABASE, SIDECAR
+from executor.native.observe.privileges import ON_DATABASE, SIDECAR
 from executor.native.servers import Connection
 from planner.cluster import Cluster, Server, Table
 from planner.document import OnDdl
@@ -208,17 +208,19 @@ def as_restricted(move: Moving) -> Iterator[Callable[[str], None]]:
 
 def grant(connection: Connection, keyspace: str) -> None:
     connection.execute("SET GLOBAL log_bin_trust_function_creators=1")
-    connection.execute(
-        "CREATE OR REPLACE USER restricted@'127.0.0.1' IDENTIFIED BY %s", [os.environ[PASSWORD_VARIABLE]]
-    )
-    for names, where in ((GLOBAL, "*.*"), (ON_DATABASE, f"`{DATABASE[keyspace]}`.*"), (SIDECAR, "`_movetables`.*")):
+    connection.execute("DROP USER IF EXISTS restricted@'127.0.0.1'")
+    connection.execute("CREATE USER restricted@'127.0.0.1' IDENTIFIED BY %s", [os.environ[PASSWORD_VARIABLE]])
+    everywhere = connection.flavor.replication_privileges
+    for names, where in ((everywhere, "*.*"), (ON_DATABASE, f"`{DATABASE[keyspace]}`.*"), (SIDECAR, "`_movetables`.*")):
         connection.execute(f"GRANT {', '.join(names)} ON {where} TO restricted@'127.0.0.1'")
 
 
 def test_each_missing_privilege_is_named(move: Moving, as_restricted: Callable[[str], None]) -> None:
     move.tables("CREATE TABLE t (id INT PRIMARY KEY)")
     assert codes(move, observed(move)) == []
-    levels = ((GLOBAL, "*.*"), (ON_DATABASE, f"`{DATABASE[TARGET]}`.*"), (SIDECAR, "`_movetables`.*"))
+    with move.target() as target:
+        everywhere = target.flavor.replication_privileges
+    levels = ((everywhere, "*.*"), (ON_DATABASE, f"`{DATABASE[TARGET]}`.*"), (SIDECAR, "`_movetables`.*"))
     for names, where in levels:
         for name in names:
             as_restricted(f"REVOKE {name} ON {where} FROM restricted@'127.0.0.1'")

@@ -280,11 +280,7 @@ def test_a_star_keeps_meaning_the_tables_of_the_workflow() -> None:
         ("MT308", lambda c: with_server(c, TARGET, read_only=True), "SET GLOBAL read_only = 0"),
         ("MT309", lambda c: with_server(c, TARGET, free_bytes=49151), "free some space"),
         ("MT104", lambda c: with_server(c, SOURCE, error="connection refused"), "movetables local up"),
-        (
-            "MT105",
-            lambda c: with_server(c, SOURCE, flavor="MySQL", version="9.7.0"),
-            "MySQL servers are not supported yet",
-        ),
+        ("MT105", lambda c: with_server(c, SOURCE, flavor="MySQL", version="8.0.36"), "upgrade"),
         ("MT105", lambda c: with_server(c, TARGET, version="10.5.1-MariaDB"), "upgrade"),
         ("MT103", lambda c: c.with_tablet(replace(c.tablets[0], type=TabletType.REPLICA)), "keyspaces:"),
     ],

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from executor.native.observe.privileges import GLOBAL, ON_DATABASE, SIDECAR, held_globally, missing_from_grants
+from executor.native.flavor import flavor_of
+from executor.native.observe.privileges import ON_DATABASE, SIDECAR, held_globally
+from executor.native.observe.privileges import missing_from_grants as missing_for
 from planner.checks import writable
 from planner.cluster import Server, Tablet, TabletType
 
 DATABASE = "vt_customer"
+GLOBAL = flavor_of("10.11.6-MariaDB").replication_privileges
+MYSQL = flavor_of("9.7.4-2").replication_privileges
 USAGE = "GRANT USAGE ON *.* TO `m`@`%` IDENTIFIED BY PASSWORD '*81F5E21E35407D884A6CD4A731AEBFB6AF209E1B'"
 REPLICATION = "GRANT REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR ON *.* TO `m`@`%`"
+
+
+def missing_from_grants(grants: list[str], database: str) -> tuple[str, ...]:
+    return missing_for(grants, database, GLOBAL)
 
 
 def grant(privileges: tuple[str, ...], where: str) -> str:
@@ -83,6 +91,22 @@ def test_wildcards_of_database_names(pattern: str, database: str, reached: bool)
 def test_grants_on_one_table_or_some_columns_are_not_enough() -> None:
     grants = [*ENOUGH[:2], grant(ON_DATABASE, "`vt_customer`.`corder`"), ENOUGH[3]]
     assert len(missing_from_grants(grants, DATABASE)) == len(ON_DATABASE)
+
+
+def test_mysql_asks_for_what_its_own_privileges_allow() -> None:
+    held = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `m`@`%`"
+    assert missing_for([USAGE, held, *ENOUGH[2:]], DATABASE, MYSQL) == ()
+    assert missing_for(ENOUGH, DATABASE, MYSQL) == ("REPLICATION CLIENT ON *.*",)
+    dynamic = "GRANT BACKUP_ADMIN,BINLOG_ADMIN ON *.* TO `m`@`%`"
+    assert missing_for([held, dynamic, "GRANT `r`@`%` TO `m`@`%`", *ENOUGH[2:]], DATABASE, MYSQL) == ()
+
+
+def test_a_partial_revoke_takes_away_what_is_held_everywhere_else() -> None:
+    everything = ", ".join(dict.fromkeys((*MYSQL, *ON_DATABASE)))
+    grants = [f"GRANT {everything} ON *.* TO `m`@`%`", "REVOKE SELECT, DROP ON `vt_customer`.* FROM `m`@`%`"]
+    assert missing_for(grants, DATABASE, MYSQL) == ("SELECT ON `vt_customer`.*", "DROP ON `vt_customer`.*")
+    assert missing_for(grants, "vt_commerce", MYSQL) == ()
+    assert missing_for([*grants, "GRANT SELECT, DROP ON `vt_customer`.* TO `m`@`%`"], DATABASE, MYSQL) == ()
 
 
 def test_grants_add_up() -> None:

@@ -24,8 +24,8 @@ from executor.native.access import Access
 from executor.native.cutover.switch import settle
 from executor.native.local import server as servers
 from executor.native.local.cluster import LocalCluster
-from executor.native.promotion import attach, follows, most_advanced, promote, replication, stopped, trouble
-from executor.native.servers import connect
+from executor.native.promotion import Status, attach, follows, most_advanced, promote, replication, stopped, trouble
+from executor.native.servers import Connection, connect
 from executor.native.topology import CutoverRecord, TabletRecord
 from planner.cluster import TabletType
 from planner.inventory import Inventory
@@ -123,7 +123,7 @@ class Health:
         with connect(self._logins.server(record), read_timeout=30.0) as connection:
             status = replication(connection)
             if status is not None and follows(status, source):
-                self._start_replication(record.alias, stopped(status), trouble(status), connection.execute)
+                self._start_replication(record.alias, status, connection)
                 return
         with self._lock([record.keyspace], f"attach {record.alias}"):
             now = self._topology.read()
@@ -132,12 +132,13 @@ class Health:
                 _log.info("attaching %s to %s", record.alias, primary.alias)
                 attach(current, source_record, self._logins)
 
-    def _start_replication(self, alias: str, is_stopped: bool, why: str, execute: Callable[[str], int]) -> None:
+    def _start_replication(self, alias: str, status: Status, connection: Connection) -> None:
+        is_stopped = stopped(status)
         # Stopped in two passes: not just between two statements of an apply that sets it up.
         if is_stopped and alias in self._stopped_before:
             self._stopped_before.discard(alias)
-            execute("START SLAVE")
-            raise MovetablesError(f"replication had stopped and was started again: {why}")
+            connection.execute(connection.flavor.replication.start)
+            raise MovetablesError(f"replication had stopped and was started again: {trouble(status)}")
         if is_stopped:
             self._stopped_before.add(alias)
         else:

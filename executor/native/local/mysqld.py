@@ -107,6 +107,7 @@ def arguments(server: LocalServer, options: tuple[str, ...]) -> list[str]:
         "--gtid-mode=ON",
         "--enforce-gtid-consistency=ON",
         "--log-bin-trust-function-creators=ON",
+        "--binlog-expire-logs-seconds=0",  # a new replica begins at the first binlog
         "--mysqlx=OFF",
         "--secure-file-priv=",
         # As small as it gets: a cluster has seven of these.

@@ -8,40 +8,40 @@ from collections.abc import Callable
 
 from executor.native.servers import Connection
 
-GLOBAL = ("REPLICATION SLAVE", "BINLOG MONITOR", "SLAVE MONITOR")
-"""To read the binlog and its position, and to see whether the server is a replica of another.
-
-REPLICATION CLIENT is an old name of the second one.
-"""
 ON_DATABASE = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "TRIGGER", "LOCK TABLES")
 SIDECAR = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP")
-SYNONYMS = {
+ALL_GLOBAL = ("REPLICATION SLAVE", "REPLICATION CLIENT", "BINLOG MONITOR", "SLAVE MONITOR")
+OLD_NAMES = {
     "REPLICATION CLIENT": "BINLOG MONITOR",
     "REPLICATION REPLICA": "REPLICATION SLAVE",
     "REPLICA MONITOR": "SLAVE MONITOR",
 }
 
 _GRANT = re.compile(
-    r"GRANT (?P<what>.+?) ON (?P<where>(?:`(?:[^`]|``)*`|\*)\.(?:`(?:[^`]|``)*`|\*)) TO ", re.IGNORECASE
+    r"(?P<verb>GRANT|REVOKE) (?P<what>.+?) ON (?P<where>(?:`(?:[^`]|``)*`|\*)\.(?:`(?:[^`]|``)*`|\*)) (?:TO|FROM) ",
+    re.IGNORECASE,
 )
 
 
 def missing_privileges(connection: Connection, database: str) -> tuple[str, ...]:
     """What our user lacks on this server to move tables from or to `database`, as ``PRIVILEGE ON level``."""
     texts = [str(next(iter(row.values()))) for row in connection.query("SHOW GRANTS")]
-    missing = missing_from_grants(texts, database)
+    missing = missing_from_grants(texts, database, connection.flavor.replication_privileges)
     if "SUPER" not in held_globally(texts) and connection.value("SELECT @@global.log_bin_trust_function_creators") != 1:
         # MariaDB and MySQL ask for it when a trigger is created on a server with a binary log.
         missing += ("SUPER ON *.* (or SET GLOBAL log_bin_trust_function_creators=1)",)
     return missing
 
 
-def missing_from_grants(grants: list[str], database: str) -> tuple[str, ...]:
-    """What `grants`, the lines of SHOW GRANTS, lack for moving tables of `database`."""
+def missing_from_grants(grants: list[str], database: str, replication: tuple[str, ...]) -> tuple[str, ...]:
+    """What `grants`, the lines of SHOW GRANTS, lack for moving tables of `database`.
+
+    `replication` are the privileges that must be held on everything.
+    """
     everywhere = held_globally(grants)
-    missing = [f"{name} ON *.*" for name in GLOBAL if name not in everywhere]
+    missing = [f"{name} ON *.*" for name in replication if name not in everywhere]
     for schema, needed in ((database, ON_DATABASE), ("_movetables", SIDECAR)):
-        held = everywhere | _held_on(grants, schema)
+        held = (everywhere - _revoked_on(grants, schema)) | _held_on(grants, schema)
         missing += [f"{name} ON `{schema}`.*" for name in needed if name not in held]
     return tuple(missing)
 
@@ -51,7 +51,16 @@ def held_globally(grants: list[str]) -> set[str]:
     return _held(grants, lambda where: where == "*.*")
 
 
+def _revoked_on(grants: list[str], database: str) -> set[str]:
+    """MySQL's partial revokes: what is held everywhere but there."""
+    return _held(grants, _of_database(database), "REVOKE")
+
+
 def _held_on(grants: list[str], database: str) -> set[str]:
+    return _held(grants, _of_database(database))
+
+
+def _of_database(database: str) -> Callable[[str], bool]:
     def matches(where: str) -> bool:
         schema, _, table = where.rpartition(".")
         if table != "*" or schema == "*":
@@ -61,7 +70,7 @@ def _held_on(grants: list[str], database: str) -> set[str]:
         glob = re.sub(r"\\([_%])|([_%])|([*?\[])", _as_glob, pattern)
         return fnmatch.fnmatchcase(database, glob)
 
-    return _held(grants, matches)
+    return matches
 
 
 def _as_glob(match: re.Match[str]) -> str:
@@ -73,13 +82,13 @@ def _as_glob(match: re.Match[str]) -> str:
     return f"[{special}]"
 
 
-def _held(grants: list[str], applies: Callable[[str], bool]) -> set[str]:
+def _held(grants: list[str], applies: Callable[[str], bool], verb: str = "GRANT") -> set[str]:
     held: set[str] = set()
     for text in grants:
         match = _GRANT.match(text)
-        if match and applies(match["where"]):
+        if match and match["verb"].upper() == verb and applies(match["where"]):
             names = {part.strip().upper() for part in re.sub(r"\([^)]*\)", "", match["what"]).split(",")}
             if names & {"ALL PRIVILEGES", "ALL"}:
-                names |= {*GLOBAL, *ON_DATABASE, *SIDECAR, "SUPER"}
-            held |= {SYNONYMS.get(name, name) for name in names}
+                names |= {*ALL_GLOBAL, *ON_DATABASE, *SIDECAR, "SUPER"}
+            held |= names | {OLD_NAMES[name] for name in names if name in OLD_NAMES}
     return held

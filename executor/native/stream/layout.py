@@ -140,7 +140,8 @@ def layout_of(database: str, table: Table) -> TableLayout:
 def describe_tables(connection: Connection, database: str, names: Sequence[str] | None = None) -> tuple[Table, ...]:
     """The base tables of `database` as information_schema describes them, all or those of `names`, by name.
 
-    Not `empty` nor `fenced`: those cost further statements.
+    Not `empty` nor `fenced`: those cost further statements. Every column has an alias: MySQL answers with the names of
+    its own columns, which are in capitals.
     """
     if names is not None and not names:
         return ()
@@ -148,22 +149,23 @@ def describe_tables(connection: Connection, database: str, names: Sequence[str] 
     if names is not None:
         only, args = f" AND table_name IN ({','.join(['%s'] * len(names))})", [database, *names]
     tables = connection.query(
-        "SELECT table_name AS name, engine, IFNULL(table_rows,0) AS row_count, IFNULL(data_length,0) AS bytes "
+        "SELECT table_name AS name, engine AS engine, IFNULL(table_rows,0) AS row_count, IFNULL(data_length,0) AS bytes "
         f"FROM information_schema.tables WHERE table_schema=%s{only} AND table_type='BASE TABLE' ORDER BY table_name",
         args,
     )
     columns = _by_table(
         connection.query(
-            "SELECT table_name AS tbl, column_name AS name, column_type, data_type, is_nullable, "
-            "character_set_name AS cs, collation_name AS coll, extra, generation_expression AS expr "
+            "SELECT table_name AS tbl, column_name AS name, column_type AS column_type, data_type AS data_type, "
+            "is_nullable AS is_nullable, character_set_name AS cs, collation_name AS coll, extra AS extra, "
+            "generation_expression AS expr "
             f"FROM information_schema.columns WHERE table_schema=%s{only} ORDER BY table_name, ordinal_position",
             args,
         )
     )
     indexes = _by_table(
         connection.query(
-            "SELECT table_name AS tbl, index_name AS name, column_name AS col, non_unique, nullable, sub_part "
-            f"FROM information_schema.statistics WHERE table_schema=%s{only} "
+            "SELECT table_name AS tbl, index_name AS name, column_name AS col, non_unique AS non_unique, "
+            f"nullable AS nullable, sub_part AS sub_part FROM information_schema.statistics WHERE table_schema=%s{only} "
             "ORDER BY table_name, index_name, seq_in_index",
             args,
         )
