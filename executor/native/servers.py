@@ -223,6 +223,7 @@ def connect(
         ) from error
     connection = Connection(login, raw)
     session = f"SET time_zone='+00:00', sql_mode='{STRICT_SQL_MODE}', wait_timeout=86400, net_write_timeout=600"
+    session += connection.flavor.session_sql
     if apply:
         session += ", foreign_key_checks=0, unique_checks=1, @movetables_apply=1"
     try:
