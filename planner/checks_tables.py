@@ -16,7 +16,9 @@ SUPPORTED_TYPES = frozenset(
         *("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "bit"),
         *("year", "date", "time", "datetime", "timestamp", "enum", "set", "json"),
         *("char", "varchar", "tinytext", "text", "mediumtext", "longtext"),
-        *("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"),
+        *("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "uuid", "inet4", "inet6", "vector"),
+        *("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"),
+        *("geometrycollection", "geomcollection"),
     }
 )
 """information_schema data_type of every column that the stream and the copy can carry."""

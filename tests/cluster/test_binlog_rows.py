@@ -302,7 +302,7 @@ LARGE_DOCUMENT = (
 )
 
 OF_MYSQL = st.one_of(
-    st.just(Kind("json", DOCUMENTS | st.just(LARGE_DOCUMENT), False)),
+    st.just(Kind("json", DOCUMENTS | st.sampled_from([DECIMALS, LARGE_DOCUMENT]), False)),
     st.just(
         Kind("vector(3)", st.lists(st.floats(-1e9, 1e9, width=32), min_size=1, max_size=3).map(
             lambda found: hexed(struct.pack(f"<{len(found)}f", *found))), False)

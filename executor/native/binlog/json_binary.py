@@ -170,7 +170,10 @@ def _opaque(kind: int, value: bytes) -> Node:
     if kind == t.NEWDECIMAL:
         precision, scale = value[0], value[1]
         text = decimal_reader(precision, scale)(value[2:])
-        return Leaf(text, f"CAST({text} AS DECIMAL({precision},{scale}))")
+        digits = text.lstrip("-").replace(".", "")
+        if len(digits) == precision and digits[0] != "0":
+            return Leaf(text, text if scale else f"{text}.")
+        return Leaf(text, _of_column(text if scale else f"{text}.", f"DECIMAL({precision},{scale})"))
     if kind in (t.DATE, t.TIME, t.DATETIME, t.TIMESTAMP):
         return _temporal(kind, int.from_bytes(value, "little", signed=True))
     shown = f"X'{value.hex()}'"

@@ -1,9 +1,7 @@
 """How the rows of one table are written as text: its columns, its key, and each value as an SQL literal.
 
 The source server renders every row as an SQL tuple such as ``(1,'alice',X'00ff',NULL)``, so that Python only moves
-bytes. The expressions are exact for every supported type: text is quoted as utf8mb4, other character sets and binary
-are hexadecimal, floats keep all their bits (a FLOAT is widened first, its own text has six digits), -0.0 keeps its
-sign because it travels in quotes, ENUM, SET and BIT travel as numbers. The session must run in utf8mb4 and UTC.
+bytes; `rendered.py` says how each type is written.
 """
 
 from __future__ import annotations
@@ -13,40 +11,9 @@ from dataclasses import dataclass
 
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, Row, quote
+from executor.native.stream.rendered import SUPPORTED_TYPES as SUPPORTED_TYPES
+from executor.native.stream.rendered import literal_expression as literal_expression
 from planner.cluster import Column, Key, Table
-
-_NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal"})
-_FLOATS = frozenset({"float", "double"})
-_AS_NUMBER = frozenset({"bit", "enum", "set", "year"})
-_QUOTED = frozenset({"date", "time", "datetime", "timestamp"})
-_TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "json"})
-_BINARY = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
-_UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii"})
-
-SUPPORTED_TYPES = _NUMBERS | _FLOATS | _AS_NUMBER | _QUOTED | _TEXT | _BINARY
-
-
-def literal_expression(column: Column) -> str:
-    """An SQL expression whose text is `column`'s value as a literal, the four letters NULL for NULL.
-
-    Raises MovetablesError for a type that is not supported.
-    """
-    name = quote(column.name)
-    if column.data_type in _TEXT and (column.charset or "utf8mb4") in _UTF8:
-        return f"QUOTE({name})"  # writes NULL for NULL by itself
-    if column.data_type in _TEXT or column.data_type in _BINARY:
-        text = f"CONCAT('X''',HEX({name}),'''')"
-    elif column.data_type in _NUMBERS:
-        text = f"CONCAT({name})"
-    elif column.data_type in _AS_NUMBER:
-        text = f"CONCAT(CAST({name} AS UNSIGNED))"
-    elif column.data_type in _FLOATS:
-        text = f"CONCAT('''',{name}*1e0,'''')"
-    elif column.data_type in _QUOTED:
-        text = f"CONCAT('''',{name},'''')"
-    else:
-        raise MovetablesError(f"column {column.name} has type {column.column_type}, which cannot be moved")
-    return f"IFNULL({text},'NULL')" if column.nullable else text
 
 
 @dataclass(frozen=True)
