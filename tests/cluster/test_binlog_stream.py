@@ -16,7 +16,7 @@ import pytest
 from executor.errors import MovetablesError
 from executor.native.binlog import wire
 from executor.native.binlog.events import Malformed, Unsupported
-from executor.native.binlog.positions import parse
+from executor.native.binlog.positions import Position, parse
 from executor.native.binlog.transactions import (
     Begin,
     Commit,
@@ -31,8 +31,6 @@ from executor.native.binlog.transactions import (
 from executor.native.binlog.wire import BinlogClient, PositionLost
 from executor.native.local.server import LocalServer, start, stop
 from executor.native.servers import Connection, ServerError, connect
-
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
 
 STREAM_ID = 4_000_001
 
@@ -51,7 +49,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, template: Path, flavor: str
 @pytest.fixture
 def source(server: LocalServer) -> Iterator[Connection]:
     with connect(server.login) as connection:
-        connection.execute("CREATE OR REPLACE DATABASE d")
+        connection.execute("DROP DATABASE IF EXISTS d")
+        connection.execute("CREATE DATABASE d")
         connection.execute("CREATE TABLE d.a (id INT PRIMARY KEY, v VARCHAR(20))")
         connection.execute("CREATE TABLE d.b (id INT PRIMARY KEY, v LONGBLOB)")
         connection.execute("CREATE TABLE d.other (id INT PRIMARY KEY)")
@@ -75,6 +74,16 @@ def pieces(server: LocalServer, position: str) -> list[Piece]:
         while not isinstance(piece := reader.next(), Idle):
             found.append(piece)
         return found
+
+
+def after(found: list[Piece], position: str) -> Position:
+    """The position that a stream has saved after these pieces."""
+    reached = parse(position)
+    for piece in found:
+        if isinstance(piece, Commit | Rollback):
+            reached = piece.after(reached)
+    assert parse(reached.text) == reached
+    return reached
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -132,7 +141,8 @@ def test_a_transaction_over_several_tables_is_one_piece_after_the_other(
     first, last = found[0], found[-1]
     assert isinstance(first, Begin)
     assert isinstance(last, Commit)
-    assert first.gtid_text == last.gtid_text == source.position()
+    assert first.gtid == last.gtid
+    assert last.after(parse(begin)) == parse(source.position())
     assert first.server_id == 10
 
 
@@ -148,6 +158,28 @@ def test_the_same_shape_is_the_same_table_version(server: LocalServer, source: C
     assert three.columns == ("id", "v", "w")
 
 
+@pytest.mark.servers("mysql")
+def test_statements_of_mysql(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    source.execute("ALTER TABLE d.a ADD COLUMN w INT, ALGORITHM=INSTANT")
+    source.execute("CREATE TABLE d.c (id INT PRIMARY KEY) SELECT 1 AS id")
+    source.execute("TRUNCATE d.a")
+    source.execute("ANALYZE TABLE d.a")
+    source.execute("INSERT INTO d.plain VALUES (1)")
+    source.execute("CREATE USER someone")
+    found = shown(pieces(server, begin))
+    statements = [" ".join(line.split()[:3]) for line in found if ": " in line]
+    assert statements == [
+        "ddl: ALTER TABLE",
+        "ddl: CREATE TABLE",
+        "ddl: TRUNCATE d.a",
+        "other: ANALYZE TABLE",
+        "other: CREATE USER",
+    ]
+    assert found.count("Begin") == found.count("Commit") == 6
+
+
+@pytest.mark.servers("mariadb")
 def test_statements(server: LocalServer, source: Connection) -> None:
     begin = source.position()
     source.execute("ALTER TABLE d.a ADD COLUMN w INT")
@@ -171,7 +203,8 @@ def test_statements(server: LocalServer, source: Connection) -> None:
 
 def test_a_change_logged_as_a_statement_is_reported(server: LocalServer, source: Connection) -> None:
     begin = source.position()
-    source.execute("SET SESSION binlog_format = STATEMENT, insert_id = 5, @x = 3, rand_seed1 = 3")
+    source.execute("SET SESSION binlog_format = STATEMENT")
+    source.execute("SET SESSION insert_id = 5, @x = 3, rand_seed1 = 3")
     source.execute("USE d")
     source.execute("INSERT INTO a VALUES (@x, FLOOR(RAND() * 9))")
     statement = next(piece for piece in pieces(server, begin) if isinstance(piece, Statement))
@@ -180,13 +213,24 @@ def test_a_change_logged_as_a_statement_is_reported(server: LocalServer, source:
     assert statement.database == "d"
 
 
+@pytest.mark.servers("mariadb")
+def test_rows_without_any_metadata_are_refused(server: LocalServer, source: Connection) -> None:
+    source.execute("INSERT INTO d.a VALUES (1, 'x')")
+    begin = source.position()
+    source.execute("SET GLOBAL binlog_row_metadata = NO_LOG")
+    source.execute("UPDATE d.a SET v = 'y'")
+    source.execute("SET GLOBAL binlog_row_metadata = FULL")
+    with pytest.raises(Unsupported, match=r"d\.a") as caught:
+        pieces(server, begin)
+    assert "binlog_row_metadata=FULL" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("setting", "sql", "said"),
     [
         ("binlog_row_image = MINIMAL", "UPDATE d.a SET v = 'y'", "binlog_row_image=FULL"),
         ("binlog_row_image = NOBLOB", "UPDATE d.b SET id = 2", "binlog_row_image=FULL"),
         ("binlog_row_image = MINIMAL", "INSERT INTO d.a (id) VALUES (9)", "binlog_row_image=FULL"),
-        ("binlog_row_metadata = NO_LOG", "UPDATE d.a SET v = 'y'", "binlog_row_metadata=FULL"),
         ("binlog_row_metadata = MINIMAL", "UPDATE d.a SET v = 'y'", "binlog_row_metadata=FULL"),
     ],
 )
@@ -223,11 +267,20 @@ def xa(source: Connection, table: str, *ends: str) -> None:
         source.execute(end)
 
 
-def test_an_xa_transaction_on_a_wanted_table_is_refused(server: LocalServer, source: Connection) -> None:
+def test_rows_of_an_xa_transaction_come_when_it_is_committed(server: LocalServer, source: Connection) -> None:
     begin = source.position()
     xa(source, "a", "XA PREPARE 'x'", "XA COMMIT 'x'")
-    with pytest.raises(Unsupported, match=r"XA transaction X'78',X'',1 .* changes d\.a"):
-        pieces(server, begin)
+    found = pieces(server, begin)
+    assert shown(found) == ["Begin", "Commit", "Begin", "INSERT a 77", "Commit"]
+    assert after(found, begin) == parse(source.position())
+
+
+def test_rows_of_an_xa_transaction_that_is_rolled_back_never_come(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    xa(source, "a", "XA PREPARE 'x'", "XA ROLLBACK 'x'")
+    found = pieces(server, begin)
+    assert shown(found) == ["Begin", "Commit", "Begin", "Commit"]
+    assert after(found, begin) == parse(source.position())
 
 
 def test_an_xa_transaction_elsewhere_or_in_one_phase_passes(server: LocalServer, source: Connection) -> None:
@@ -237,18 +290,73 @@ def test_an_xa_transaction_elsewhere_or_in_one_phase_passes(server: LocalServer,
     assert shown(pieces(server, begin)) == ["Begin", "Commit", "Begin", "Commit", "Begin", "INSERT a 77", "Commit"]
 
 
-def test_rollback_to_a_savepoint_in_the_log_is_refused(server: LocalServer, source: Connection) -> None:
+@pytest.mark.parametrize("decision", ["COMMIT", "ROLLBACK"])
+def test_a_stream_that_starts_again_between_the_parts_of_xa_transactions_loses_nothing(
+    server: LocalServer, source: Connection, decision: str
+) -> None:
+    position = parse(source.position())
+    with connect(server.login) as one, connect(server.login) as two:
+        xa(one, "a", "XA PREPARE 'x'")
+        source.execute("INSERT INTO d.a VALUES (1, 'x')")
+        two.execute("XA START 'second'")
+        two.execute("INSERT INTO d.b VALUES (5, REPEAT('y', 20000))")
+        two.execute("XA END 'second'")
+        two.execute("XA PREPARE 'second'")
+        source.execute("INSERT INTO d.a VALUES (2, 'x')")
+    until(lambda: len(source.query("XA RECOVER")) == 2)
+    found = pieces(server, position.text)
+    assert [line for line in shown(found) if "INSERT" in line] == ["INSERT a 1", "INSERT a 2"]
+    position = after(found, position.text)
+    assert not position.contains(parse(source.position()))
+
+    source.execute("FLUSH BINARY LOGS")
+    source.execute("INSERT INTO d.a VALUES (3, 'x')")
+    source.execute("XA COMMIT 'second'")
+    found = pieces(server, position.text)
+    assert [line for line in shown(found) if "INSERT" in line] == ["INSERT a 3", "INSERT b 5"]
+    position = after(found, position.text)
+
+    source.execute(f"XA {decision} 'x'")
+    source.execute("INSERT INTO d.a VALUES (4, 'x')")
+    found = pieces(server, position.text)
+    expected = ["INSERT a 77"] if decision == "COMMIT" else []
+    assert [line for line in shown(found) if "INSERT" in line] == [*expected, "INSERT a 4"]
+    assert after(found, position.text) == parse(source.position())
+
+
+def test_savepoints(server: LocalServer, source: Connection) -> None:
     begin = source.position()
     with source.transaction():
         source.execute("INSERT INTO d.a VALUES (1, 'x')")
-        source.execute("SAVEPOINT s")
-        source.execute("INSERT INTO d.plain VALUES (1)")  # without it, the log would not even hold the row below
+        for n in range(2, 5):
+            source.execute("SAVEPOINT `it's`")
+            source.execute(f"INSERT INTO d.a VALUES ({n}, 'x')")
+        source.execute("ROLLBACK TO `it's`")
+        source.execute("RELEASE SAVEPOINT `it's`")
+        source.execute("INSERT INTO d.b VALUES (5, REPEAT('x', 100000))")
+    assert shown(pieces(server, begin)) == ["Begin", *(f"INSERT a {n}" for n in range(1, 4)), "INSERT b 5", "Commit"]
+
+
+@pytest.mark.servers("mariadb")  # MySQL does not allow what cannot be undone in a transaction
+def test_what_a_rollback_to_a_savepoint_undoes_never_comes(server: LocalServer, source: Connection) -> None:
+    begin = source.position()
+    with source.transaction():
+        source.execute("INSERT INTO d.a VALUES (1, 'x')")
+        source.execute("SAVEPOINT `S`")
+        # Without what cannot be undone, the log would not even hold the rows below.
+        source.execute("CREATE TEMPORARY TABLE d.temporary (id INT) ENGINE=MyISAM")
+        source.execute("INSERT INTO d.plain VALUES (1)")
         source.execute("INSERT INTO d.a VALUES (2, 'x')")
-        source.execute("ROLLBACK TO s")
-    with pytest.raises(Unsupported, match=r"changes d\.a .* ROLLBACK TO `s`"):
-        pieces(server, begin)
+        source.execute("SAVEPOINT t")
+        source.execute("INSERT INTO d.a VALUES (3, 'x')")
+        source.execute("ROLLBACK TO t")
+        source.execute("INSERT INTO d.a VALUES (4, 'x')")
+        source.execute("ROLLBACK TO SAVEPOINT s")
+        source.execute("INSERT INTO d.a VALUES (5, 'x')")
+    assert [line for line in shown(pieces(server, begin)) if "INSERT" in line] == ["INSERT a 1", "INSERT a 5"]
 
 
+@pytest.mark.servers("mariadb")  # MySQL does not allow what cannot be undone in a transaction
 def test_rollback_to_a_savepoint_that_undoes_no_wanted_row_passes(server: LocalServer, source: Connection) -> None:
     begin = source.position()
     with source.transaction():
@@ -261,6 +369,7 @@ def test_rollback_to_a_savepoint_that_undoes_no_wanted_row_passes(server: LocalS
     assert shown(pieces(server, begin)) == ["Begin", "Commit", "Begin", "INSERT a 1", "INSERT a 3", "Commit"]
 
 
+@pytest.mark.servers("mariadb")  # MySQL does not allow what cannot be undone in a transaction
 def test_a_transaction_that_ends_with_rollback(server: LocalServer, source: Connection) -> None:
     begin = source.position()
     source.execute("BEGIN")
@@ -271,7 +380,7 @@ def test_a_transaction_that_ends_with_rollback(server: LocalServer, source: Conn
     assert shown(found) == ["Begin", "INSERT a 1", "Rollback"]
     assert isinstance(found[-1], Rollback)
     assert found[-1].complete
-    assert found[-1].gtid_text == source.position()
+    assert found[-1].after(parse(begin)) == parse(source.position())
 
 
 def test_a_large_row_spans_packets(server: LocalServer, source: Connection) -> None:
@@ -309,11 +418,14 @@ def test_rotation_and_restart_are_passed_over(server: LocalServer, source: Conne
 def test_resuming_after_any_transaction_gives_the_rest_once(server: LocalServer, source: Connection) -> None:
     begin = parse(source.position())
     for n in range(1, 13):
-        source.execute(f"SET SESSION gtid_domain_id = {n % 3}")
+        if source.flavor.mariadb:
+            source.execute(f"SET SESSION gtid_domain_id = {n % 3}")
+        else:
+            source.execute(f"SET SESSION gtid_next = 'AUTOMATIC{['', ':one', ':two'][n % 3]}'")
         source.execute(f"INSERT INTO d.a VALUES ({n}, 'x')")
         if n % 4 == 0:
             source.execute("FLUSH BINARY LOGS")
-    source.execute("SET SESSION gtid_domain_id = 0")
+    source.execute("SET SESSION gtid_domain_id = 0" if source.flavor.mariadb else "SET gtid_next = 'AUTOMATIC'")
     position = begin
     positions = [begin]
     lines: list[str] = []
@@ -349,8 +461,16 @@ def test_a_purged_position_says_how_to_go_on(server: LocalServer, source: Connec
 
 
 def test_a_position_of_another_server_is_lost(server: LocalServer, source: Connection) -> None:
-    with pytest.raises(PositionLost, match="0-99-999999"):
-        pieces(server, "0-99-999999")
+    list_of_another, set_of_another = "0-99-999999", "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"
+    if source.flavor.mariadb:
+        with pytest.raises(PositionLost, match=list_of_another):
+            pieces(server, list_of_another)
+    else:
+        with pytest.raises(PositionLost, match="more GTIDs"):
+            pieces(server, f"{source.position().partition(':')[0]}:1-999999")
+    with pytest.raises(PositionLost, match="the other kind of server") as caught:
+        pieces(server, set_of_another if source.flavor.mariadb else list_of_another)
+    assert "copied again" in caught.value.hint
 
 
 def test_no_position_is_refused(server: LocalServer) -> None:
@@ -401,8 +521,8 @@ def test_pending_tells_whether_a_read_would_wait(server: LocalServer, source: Co
         until(reader.pending)
         source.execute("INSERT INTO d.a VALUES (1, 'x')")
         seen = 0
-        while not isinstance(reader.next(), Commit):
-            seen += 1
+        while not isinstance(piece := reader.next(), Commit):
+            seen += isinstance(piece, Begin | RowsChange)
         assert seen == 2
         assert not reader.pending()
         source.execute("INSERT INTO d.a VALUES (2, 'x')")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+import weakref
 from collections.abc import Iterator
 
 from executor.native.binlog.events import Event
@@ -13,11 +14,13 @@ _HEAD = struct.Struct("<BIIIHI")
 
 
 class HeldEvents:
-    """A list of events of any length, in little memory. The disk space is given back by `close`."""
+    """A list of events of any length, in little memory. `close()` forgets it and gives the disk space back."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  (lives as long as this object)
         self.size = 0
+        # Whoever reads a stream may drop it at any time, with transactions that are still undecided.
+        self.close = weakref.finalize(self, self._file.close)
 
     def append(self, event: Event) -> None:
         """Adds an event at the end."""
@@ -40,7 +43,3 @@ class HeldEvents:
             kind, timestamp, server_id, log_pos, flags, length = _HEAD.unpack(head)
             yield Event(kind, timestamp, server_id, log_pos, flags, self._file.read(length))
         self.close()
-
-    def close(self) -> None:
-        """Forgets everything."""
-        self._file.close()

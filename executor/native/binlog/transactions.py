@@ -185,7 +185,7 @@ class TransactionReader:
         self._open = _Open(gtid, skipped)
         if self._behind is not None:
             self._read = advanced(self._read, gtid.id)
-        if gtid.xa_prepared:
+        if gtid.xa_prepared and not skipped:
             self._put_aside()
         if not skipped:
             self._ready.append(Begin(gtid.id, event.timestamp, event.server_id))
