@@ -122,7 +122,7 @@ class Flavor:
         """What reads the binlog and its position, and sees whether the server is a replica of another."""
         if self.mariadb:
             return "REPLICATION SLAVE", "BINLOG MONITOR", "SLAVE MONITOR"
-        return "REPLICATION SLAVE", "REPLICATION CLIENT"
+        return "REPLICATION SLAVE", "REPLICATION CLIENT", "XA_RECOVER_ADMIN"  # the last for prepared transactions
 
     @property
     def uuid_sql(self) -> str:

@@ -42,6 +42,7 @@ from planner.inventory import Inventory
 from planner.step import Step
 from planner.steps.registry import STEP_KINDS
 from tests.cluster.conftest import Pairing, Ports, Templates, TestCluster, discard, prepare, write_inventory
+from tests.cluster.dialect import allow_sequences, spoken
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE, TARGET = "commerce", "customer"
@@ -124,6 +125,7 @@ class Pair:
         """Makes both servers and the topology as they were at first."""
         for keyspace in (SOURCE, TARGET):
             with self.connect(keyspace, None) as connection:
+                allow_sequences(connection)
                 connection.execute("SET SESSION lock_wait_timeout=20")
                 for database in (DATABASE[keyspace], sidecar.SCHEMA):
                     connection.execute(f"DROP DATABASE IF EXISTS {database}")
@@ -204,10 +206,10 @@ class Moving:
         return self.pair.connect(TARGET)
 
     def on(self, keyspace: str, *statements: str) -> None:
-        """Runs `statements` on one connection to `keyspace`."""
+        """Runs `statements` on one connection to `keyspace`; see `spoken`."""
         with self.pair.connect(keyspace) as connection:
             for statement in statements:
-                connection.execute(statement)
+                connection.execute(spoken(statement, connection))
 
     def step(self, kind: str) -> Step:
         """The step of that kind for this move."""

@@ -34,7 +34,8 @@ def assert_promoted(cluster: Any) -> None:
     for alias in (REPLICA, RDONLY):
         with cluster.connect(alias) as replica:
             assert replica.value("SELECT @@global.read_only") == 1
-            assert replica.value("SELECT MASTER_GTID_WAIT(%s, 10)", [position]) == 0
+            wait = "MASTER_GTID_WAIT" if replica.flavor.mariadb else "WAIT_FOR_EXECUTED_GTID_SET"
+            assert replica.value(f"SELECT {wait}(%s, 10)", [position]) == 0
             assert replica.query("SELECT * FROM vt_commerce.t ORDER BY id") == rows
 
 
@@ -48,11 +49,11 @@ def test_promotion_makes_the_other_tablets_replicas_and_tells_the_topology(clust
 def test_promoting_again_changes_nothing(cluster: Any) -> None:
     before = cluster.topology.read()
     with cluster.connect(REPLICA) as replica:
-        received = replication(replica)["Relay_Log_File"]
+        received = replica.one(replica.flavor.replication.status)["Relay_Log_File"]
     promote("commerce", PRIMARY, cluster.logins, cluster.topology)
     assert cluster.topology.read() == before
     with cluster.connect(REPLICA) as replica:
-        assert replication(replica)["Relay_Log_File"] == received  # it was not set up anew
+        assert replica.one(replica.flavor.replication.status)["Relay_Log_File"] == received  # it was not set up anew
     assert_promoted(cluster)
 
 

@@ -72,7 +72,9 @@ def setting(move: Moving, keyspace: str, name: str, value: str) -> Iterator[None
     ],
 )
 @pytest.mark.parametrize("keyspace", [SOURCE, TARGET])
-def test_settings(move: Moving, keyspace: str, name: str, value: str, code: str) -> None:
+def test_settings(move: Moving, flavor: str, keyspace: str, name: str, value: str, code: str) -> None:
+    if (flavor, value) == ("mysql", "NO_LOG"):
+        pytest.skip("MySQL has no such value")
     move.tables("CREATE TABLE t (id INT PRIMARY KEY)")
     assert codes(move, observed(move)) == []
     with setting(move, keyspace, name, value):
@@ -104,14 +106,16 @@ def test_a_server_that_does_not_answer(move: Moving) -> None:
         ("id INT UNIQUE", "MT202"),
         ("id INT NOT NULL, a VARCHAR(20) NOT NULL, UNIQUE KEY (a(3)), KEY (id)", "MT202"),
         ("id INT NOT NULL UNIQUE", ""),
-        ("id INT PRIMARY KEY, p POINT", "MT203"),
-        ("id UUID PRIMARY KEY", "MT203"),
-        ("id INT PRIMARY KEY, a INET6", "MT203"),
+        ("id INT PRIMARY KEY, p POINT", ""),
+        ("id UUID PRIMARY KEY", ""),
+        ("id INT PRIMARY KEY, a INET6", ""),
         ("id INT PRIMARY KEY) ENGINE=MyISAM", "MT204"),
         ("id INT PRIMARY KEY, a JSON, b BIT(3), c YEAR, d SET('a','b'), e LONGBLOB", ""),
     ],
 )  # fmt: skip
-def test_tables(move: Moving, definition: str, code: str) -> None:
+def test_tables(move: Moving, flavor: str, definition: str, code: str) -> None:
+    if flavor == "mysql" and ("UUID" in definition or "INET" in definition):
+        pytest.skip("MySQL has no such type")
     move.tables(f"CREATE TABLE t ({definition}" + ("" if "ENGINE" in definition else ")"))
     assert codes(move, observed(move)) == ([code] if code else [])
 
@@ -148,8 +152,10 @@ def test_empty_fenced_and_present_tables(move: Moving) -> None:
     assert codes(move, cluster) == ["MT209"]
 
 
-def test_views_sequences_and_other_schemas_are_no_tables(move: Moving) -> None:
-    move.tables("CREATE TABLE t (id INT PRIMARY KEY)", "CREATE VIEW v AS SELECT * FROM t", "CREATE SEQUENCE s")
+def test_views_sequences_and_other_schemas_are_no_tables(move: Moving, flavor: str) -> None:
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY)", "CREATE VIEW v AS SELECT * FROM t")
+    if flavor == "mariadb":
+        move.on(SOURCE, "CREATE SEQUENCE s")
     found = observed(move).keyspace(SOURCE)
     assert found is not None
     assert [t.name for t in found.tables] == ["t"]

@@ -19,6 +19,7 @@ from executor.native.vdiff.run import run_vdiff
 from executor.native.waiting import wait_until
 from planner.cluster import StreamState
 from tests.cluster.conftest import Pairing, Ports, Templates, kill
+from tests.cluster.dialect import allow_sequences, spoken
 
 KEYSPACE, WORKFLOW = "customer", "commerce2customer"
 
@@ -39,7 +40,7 @@ class Move:
             source.execute(f"CREATE TABLE src.t ({definition}) ENGINE=InnoDB")
             target.execute(f"CREATE TABLE dst.t ({definition}) ENGINE=InnoDB")
             for row in rows:
-                source.execute(f"INSERT INTO src.t {row}")
+                source.execute(spoken(f"INSERT INTO src.t {row}", source))
             sidecar.create_stream(
                 target,
                 keyspace=KEYSPACE,
@@ -84,12 +85,12 @@ class Move:
     def on_target(self, *statements: str) -> None:
         with self.connect_target() as target:
             for statement in statements:
-                assert target.execute(statement) >= 0
+                assert target.execute(spoken(statement, target)) >= 0
 
     def on_source(self, *statements: str) -> None:
         with self.connect_source() as source:
             for statement in statements:
-                source.execute(statement)
+                source.execute(spoken(statement, source))
 
     def vdiff(self, **options: object) -> VDiffReport:
         given = VDiffOptions(**options)  # type: ignore[arg-type]
@@ -119,6 +120,7 @@ def fresh_move(servers: list[LocalServer]) -> Iterator[Move]:
     source, target, topology = servers
     for server, database in ((source, "src"), (target, "dst")):
         with connect(server.login) as connection:
+            allow_sequences(connection)
             for statement in (
                 f"DROP DATABASE IF EXISTS {database}",
                 f"DROP DATABASE IF EXISTS {sidecar.SCHEMA}",

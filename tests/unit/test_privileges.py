@@ -94,9 +94,9 @@ def test_grants_on_one_table_or_some_columns_are_not_enough() -> None:
 
 
 def test_mysql_asks_for_what_its_own_privileges_allow() -> None:
-    held = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `m`@`%`"
+    held = "GRANT REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN ON *.* TO `m`@`%`"
     assert missing_for([USAGE, held, *ENOUGH[2:]], DATABASE, MYSQL) == ()
-    assert missing_for(ENOUGH, DATABASE, MYSQL) == ("REPLICATION CLIENT ON *.*",)
+    assert missing_for(ENOUGH, DATABASE, MYSQL) == ("REPLICATION CLIENT ON *.*", "XA_RECOVER_ADMIN ON *.*")
     dynamic = "GRANT BACKUP_ADMIN,BINLOG_ADMIN ON *.* TO `m`@`%`"
     assert missing_for([held, dynamic, "GRANT `r`@`%` TO `m`@`%`", *ENOUGH[2:]], DATABASE, MYSQL) == ()
 

@@ -151,6 +151,9 @@ def start(server: LocalServer, template: Path, options: tuple[str, ...] = (), ti
     _require_free_port(server)
     if not server.initialised:
         _initialise(server, template, options)
+    # MySQL does not start while a process has the pid that a killed server left in there, whichever process it is.
+    for folder in (server.directory, server.data):
+        (folder / "server.sock.lock").unlink(missing_ok=True)
     process = _spawn(server, options)
     try:
         _wait_until_up(server, process, timeout)
