@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import pymysql
-from pymysql.constants import CLIENT
+from pymysql.connections import MysqlPacket, OKPacketWrapper
+from pymysql.constants import CLIENT, COMMAND
 from pymysql.cursors import DictCursor, SSCursor
 
 from executor.errors import MovetablesError
@@ -123,6 +124,30 @@ class Connection:
         result = self.raw._result  # type: ignore[attr-defined]
         return result.affected_rows, (result.message or b"").decode(), result.warning_count
 
+    def load(self, sql: str, pieces: Iterable[bytes]) -> tuple[int, str, int]:
+        """Runs a LOAD DATA LOCAL statement, whose file is what `pieces` gives; returns what `info` does.
+
+        The connection must have been made with `local_files`. No file is ever opened, whatever name the server asks
+        for. Should `pieces` raise, the connection is closed, because half a file may not be loaded.
+        """
+        raw: Any = self.raw
+        try:
+            raw._execute_command(COMMAND.COM_QUERY, sql)
+            if not raw._read_packet().is_load_local_packet():
+                raise MovetablesError(f"{self.login.name} did not ask for the rows of {sql[:200]}")
+            try:
+                for piece in pieces:
+                    raw.write_packet(piece)
+                raw.write_packet(b"")
+            except BaseException:
+                raw._force_close()
+                raise
+            packet: MysqlPacket = raw._read_packet()
+            done: Any = OKPacketWrapper(packet)  # type: ignore[no-untyped-call]
+        except pymysql.err.Error as error:
+            raise _mapped(self.login, error) from error
+        return done.affected_rows, (done.message or b"").decode(), done.warning_count
+
     @contextmanager
     def stream(self, sql: str) -> Iterator[Iterator[tuple[Any, ...]]]:
         """The rows of a statement as they arrive, unbuffered, as tuples."""
@@ -190,10 +215,12 @@ def connect(
     connect_timeout: float = 5.0,
     read_timeout: float | None = None,
     apply: bool = False,
+    local_files: bool = False,
 ) -> Connection:
     """Signs in and pins the session.
 
-    `apply` sets ``@movetables_apply``, which lets the session write to fenced tables. Timeouts are in seconds;
+    `apply` sets ``@movetables_apply``, which lets the session write to fenced tables, `local_files` allows
+    `Connection.load`. Timeouts are in seconds;
     `read_timeout` None waits for ever. Raises Unreachable when the server does not answer or refuses the user.
     """
     try:
@@ -208,7 +235,7 @@ def connect(
             connect_timeout=max(1, int(connect_timeout)),
             read_timeout=read_timeout,
             write_timeout=read_timeout,
-            client_flag=CLIENT.FOUND_ROWS,
+            client_flag=CLIENT.FOUND_ROWS | (CLIENT.LOCAL_FILES if local_files else 0),
             # Elsewhere TLS is used where the server offers it. Loading the certificates for that takes 60 ms each time.
             ssl_disabled=is_loopback(login.host),
         )

@@ -30,11 +30,14 @@ DDL = (
         db_name VARCHAR(64) NOT NULL, source_db_name VARCHAR(64) NOT NULL,
         rows_copied BIGINT NOT NULL DEFAULT 0, created_at DOUBLE NOT NULL, time_updated DOUBLE NOT NULL,
         transaction_timestamp DOUBLE NOT NULL DEFAULT 0, time_heartbeat DOUBLE NOT NULL DEFAULT 0,
+        time_throttled DOUBLE NOT NULL DEFAULT 0, reason_throttled VARCHAR(1000) NOT NULL DEFAULT '',
+        copy_rate DOUBLE NOT NULL DEFAULT 0, copy_end DOUBLE NOT NULL DEFAULT 0,
         UNIQUE KEY (keyspace, workflow)) ENGINE=InnoDB""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.copy_state (
         vrepl_id BIGINT NOT NULL, table_name VARCHAR(64) NOT NULL, lastpk LONGTEXT NULL,
         rows_copied BIGINT NOT NULL DEFAULT 0, rows_total BIGINT NOT NULL DEFAULT 0, done TINYINT NOT NULL DEFAULT 0,
         started_at DOUBLE NOT NULL DEFAULT 0, updated_at DOUBLE NOT NULL DEFAULT 0,
+        bytes_copied BIGINT NOT NULL DEFAULT 0,
         PRIMARY KEY (vrepl_id, table_name)) ENGINE=InnoDB""",
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.post_copy_action (
         vrepl_id BIGINT NOT NULL, table_name VARCHAR(64) NOT NULL, action LONGTEXT NOT NULL,
@@ -60,6 +63,15 @@ DDL = (
         token CHAR(36) NOT NULL, created_at DOUBLE NOT NULL, PRIMARY KEY (keyspace, workflow, purpose)
         ) ENGINE=InnoDB""",
 )
+
+ADDED_COLUMNS = {
+    ("vreplication", "time_throttled"): "DOUBLE NOT NULL DEFAULT 0",
+    ("vreplication", "reason_throttled"): "VARCHAR(1000) NOT NULL DEFAULT ''",
+    ("vreplication", "copy_rate"): "DOUBLE NOT NULL DEFAULT 0",
+    ("vreplication", "copy_end"): "DOUBLE NOT NULL DEFAULT 0",
+    ("copy_state", "bytes_copied"): "BIGINT NOT NULL DEFAULT 0",
+}
+"""Columns that tables made by version 0.1 lack."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,19 @@ def ensure(connection: Connection) -> None:
     """Creates what is missing of the schema."""
     for statement in DDL:
         connection.execute(statement)
+    ensure_columns(connection)
+
+
+def ensure_columns(connection: Connection) -> None:
+    """Adds the columns that tables made by an older version lack. Nothing is locked when none is missing."""
+    rows = connection.query(
+        "SELECT table_name AS tbl, column_name AS col FROM information_schema.columns WHERE table_schema=%s", [SCHEMA]
+    )
+    present = {(row["tbl"], row["col"]) for row in rows}
+    tables = {table for table, _ in present}
+    for (table, column), definition in ADDED_COLUMNS.items():
+        if table in tables and (table, column) not in present:
+            connection.execute(f"ALTER TABLE {SCHEMA}.{table} ADD COLUMN {column} {definition}")
 
 
 def exists(connection: Connection) -> bool:

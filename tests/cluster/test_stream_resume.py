@@ -37,8 +37,8 @@ def test_killed_again_and_again_while_copying_and_following(move: Moving) -> Non
     started = writers(move, SOME, 2)
     move.created()
     forks, rng = move.pair.forks, random.Random(3)
-    for _ in range(len(SOME)):  # each gets at most one batch further
-        pid = forks.start("streams", move.pair.inventory, move.move, "stream:chunks_copied")
+    for point in ("stream:chunk_written", "stream:chunk_written#3", "stream:chunks_copied"):
+        pid = forks.start("streams", move.pair.inventory, move.move, point)
         assert forks.wait(pid) == -signal.SIGKILL
     assert move.state() is StreamState.COPYING
     for _ in range(8):

@@ -7,7 +7,7 @@ import pytest
 from tests.cluster import moving
 from tests.cluster.moving import SOURCE, TARGET, Moving, contents
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
+pytestmark = pytest.mark.servers("mariadb", "mysql", "mariadb-mysql", "mysql-mariadb")
 
 pair, move = moving.pair, moving.move
 
@@ -141,13 +141,15 @@ def test_a_row_that_no_packet_can_hold_is_an_error_that_says_what_to_set(move: M
     move.tables("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB)", "INSERT INTO t VALUES (1, REPEAT('x', 600000))")
     with move.target() as target:
         before = target.value("SELECT @@global.max_allowed_packet")
+        loading = target.value("SELECT @@global.local_infile")
         target.execute("SET GLOBAL max_allowed_packet=1048576")
+        target.execute("SET GLOBAL local_infile=0")  # a row that is loaded needs no packet of its size
         try:
             move.created()
             move.run_streams()
             assert "max_allowed_packet" in move.wait_for_error()
         finally:
-            target.execute(f"SET GLOBAL max_allowed_packet={before}")
+            target.execute(f"SET GLOBAL max_allowed_packet={before}, GLOBAL local_infile={loading}")
     move.stop_streams()
     move.perform("start_workflow")
     move.run_streams()

@@ -12,6 +12,7 @@ from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.binlog.wire import BinlogClient
 from executor.native.servers import Connection, Login, connect, quote
+from executor.native.stream import copy
 from executor.native.stream.apply import Applier, StreamStopped
 from executor.native.stream.copy import Copier, CopyState, read_copy_states
 from executor.native.stream.follow import Follower, StopAtDdl
@@ -55,6 +56,7 @@ class Stream:
             if target.value("SELECT GET_LOCK(%s, 0)", [sidecar.stream_lock(self.keyspace, self.workflow)]) != 1:
                 raise StreamBusy(f"stream {self.keyspace}.{self.workflow} is run by another process")
             source = stack.enter_context(connect(self._source_login))
+            sidecar.ensure_columns(target)
             record = sidecar.stream(target, self.keyspace, self.workflow)
             if record is None or record.state not in (StreamState.COPYING, StreamState.RUNNING):
                 return
@@ -128,7 +130,7 @@ class Stream:
                 [_on(layout, record.source_db_name) for layout in layouts],
                 record.db_name,
                 lambda: connect(self._source_login),
-                lambda: connect(self._target_login, apply=True),
+                lambda: connect(self._target_login, apply=True, local_files=True),
                 self._workers,
             )
             try:
@@ -136,7 +138,7 @@ class Stream:
                     self._stall_at_marker(source, follower)
                     if self._stopping():
                         return  # not at the marker: what a chunk would read now may be older than what was applied
-                    states = copier.copy_batch(states, target)
+                    states = copier.copy_batch(states, target, copy.BATCH_SECONDS)
                     reached("stream:chunks_copied")
             finally:
                 copier.close()
