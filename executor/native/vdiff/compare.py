@@ -21,6 +21,7 @@ from executor.native.vdiff.digest import (
     digest,
     prepare,
     range_rows,
+    readable,
 )
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.report import RowText, TableReport
@@ -241,6 +242,8 @@ class TableComparison:
 
     def _text(self, row: RowDigest) -> RowText:
         return {
-            column.name: shortened("NULL" if value is None else value, self._options, column.name in self._key_names)
+            column.name: shortened(
+                "NULL" if value is None else readable(column, value), self._options, column.name in self._key_names
+            )
             for column, value in zip(self._samples, row.sample, strict=False)
         }

@@ -150,14 +150,33 @@ def _identity(column: Column) -> str:
 
 
 def text_expression(column: Column) -> str:
-    """An SQL expression of a column's value as text that people can read, exact, NULL for NULL."""
+    """An SQL expression of a column's value as text that people can read, exact, NULL for NULL.
+
+    Bytes are hexadecimal, after ``0x``; so is text in which a byte is no character of its set. `readable` makes text of
+    what is text.
+    """
     name = quote(column.name)
+    hexadecimal = f"CONCAT('0x',HEX({name}))"
     if column.data_type in TEXT:
-        return f"CONVERT({name} USING utf8mb4)"
+        text = f"CONVERT({name} USING utf8mb4)"
+        if (column.charset or "utf8mb4").startswith("utf8mb"):
+            return text
+        return f"IF(HEX(CONVERT({text} USING {column.charset}))=HEX({name}),{text},{hexadecimal})"
     if column.data_type in BINARY:
-        return f"CONCAT('0x',HEX({name}))"
+        return hexadecimal
     if column.data_type in ("float", "double"):
-        return f"CONCAT({name}+0e0)"
+        return f"CONCAT({name}*1e0)"
     if column.data_type == "bit":
         return f"CONCAT(CAST({name} AS UNSIGNED))"
     return f"CONCAT({name})"
+
+
+def readable(column: Column, text: str) -> str:
+    """`text` of `text_expression` as samples show it: bytes that are printable UTF-8 are shown as what they say."""
+    if column.data_type not in BINARY:
+        return text
+    try:
+        said = bytes.fromhex(text.removeprefix("0x")).decode()
+    except ValueError:
+        return text
+    return said if said.isprintable() else text

@@ -1,7 +1,7 @@
 """The normal form of a row: an SQL expression whose bytes are equal for equal rows and for no others, on either server.
 
 It is only hashed, never written anywhere, so it is cheaper than literals: strings go in as the bytes they are, with
-their length before them, everything else as its own text. `CONCAT_WS` with a binary separator makes the whole binary,
+their length before them, everything else as its own text. An explicit binary collation makes the whole binary,
 so no character set is converted, and bytes that are invalid in theirs stay as they are. A row ends with ``;``, so rows
 can be put one after the other.
 
@@ -43,7 +43,7 @@ NO_VALUE = "_binary'N'"
 def row_expression(columns: Sequence[Column]) -> str:
     """An SQL expression of one row of `columns` as bytes, ended by ``;``."""
     parts = ",".join(part for column in columns for part in _parts(column))
-    return f"CONCAT_WS(_binary',',{parts},_binary';')"
+    return f"CONCAT_WS(_binary',' COLLATE `binary`,{parts},_binary';')"
 
 
 def row_hash(columns: Sequence[Column]) -> str:

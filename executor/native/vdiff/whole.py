@@ -17,7 +17,7 @@ from typing import TypeVar
 from executor.errors import MovetablesError
 from executor.native.servers import Connection
 from executor.native.stream.layout import TableLayout
-from executor.native.vdiff.digest import text_expression
+from executor.native.vdiff.digest import readable, text_expression
 from executor.native.vdiff.normal import row_hash
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.pairs import Pair
@@ -216,7 +216,9 @@ class WholeComparison:
         def shown(side: int, name: str) -> RowText:
             keys = self._layouts[0].key
             return {
-                column.name: shortened("NULL" if value is None else value, self._options, column in keys)
+                column.name: shortened(
+                    "NULL" if value is None else readable(column, value), self._options, column in keys
+                )
                 for column, value in zip(columns, rows[side].get(name, ()), strict=False)
             }
 

@@ -1,0 +1,81 @@
+"""Digests are equal for equal rows, whichever servers hold them, and differ for every difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from executor.native.local.server import LocalServer
+from executor.native.servers import Connection, connect
+from executor.native.stream.layout import describe_tables, layout_of
+from executor.native.vdiff.digest import digest, prepare, range_rows
+from tests.cluster.conftest import Pairing, Ports, Templates
+from tests.cluster.vdiff_move import counters, fresh_move, only_table, running_servers
+from tests.cluster.vdiff_values import DIFFERENCES, differences
+
+anywhere = pytest.mark.servers("mariadb", "mysql", "mariadb-mysql", "mysql-mariadb")
+
+
+@pytest.fixture(scope="module")
+def servers(
+    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[LocalServer]]:
+    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
+        yield servers
+
+
+@pytest.fixture
+def sides(servers: list[LocalServer]) -> Iterator[tuple[Connection, Connection]]:
+    with connect(servers[0].login) as source, connect(servers[1].login) as target:
+        for connection in (source, target):
+            connection.execute("DROP DATABASE IF EXISTS digests")
+            connection.execute("CREATE DATABASE digests CHARACTER SET utf8mb4")
+            connection.execute("USE digests")
+            prepare(connection)
+        yield source, target
+
+
+@anywhere
+@pytest.mark.parametrize("what", DIFFERENCES)
+def test_digests_tell_equal_from_different(what: str, sides: tuple[Connection, Connection], pairing: Pairing) -> None:
+    difference = differences(pairing.source, pairing.target).get(what)
+    if difference is None:
+        pytest.skip("both servers do not have this type")
+    source, target = sides
+    columns = ", ".join(f"c{number} {kind}" for number, kind in enumerate(difference.types))
+    for connection in sides:
+        connection.execute(f"CREATE TABLE d (id INT PRIMARY KEY, {columns}) ENGINE=InnoDB")
+        connection.execute(f"INSERT INTO d VALUES (1, {', '.join(difference.here)})")
+    layout = layout_of("digests", describe_tables(source, "digests", ["d"])[0])
+    assert digest(source, layout, None, None).same(digest(target, layout, None, None))
+    assert digest(source, layout, None, None).whole
+    target.execute(f"REPLACE INTO d VALUES (1, {', '.join(difference.there)})")
+    assert not digest(source, layout, None, None).same(digest(target, layout, None, None))
+    here, there = (range_rows(connection, layout, None, None).popitem()[1] for connection in sides)
+    assert here.hash != there.hash
+
+
+def test_every_difference_in_one_value_is_found_and_shown(servers: list[LocalServer], flavor: str) -> None:
+    planted = list(differences(flavor).items())
+    names = [[f"c{i}_{part}" for part in range(len(found.types))] for i, (_, found) in enumerate(planted)]
+    columns = [
+        f"{n} {kind}"
+        for part, (_, d) in zip(names, planted, strict=True)
+        for n, kind in zip(part, d.types, strict=True)
+    ]
+    here = ",".join(value for _, difference in planted for value in difference.here)
+    with fresh_move(servers) as move:
+        rows = ",".join(f"({number},{here})" for number in range(len(planted)))
+        move.begin(f"id INT PRIMARY KEY, {', '.join(columns)}", f"VALUES {rows}")
+        assert counters(move.vdiff()) == (len(planted), 0, 0, 0)
+        for number, (_, difference) in enumerate(planted):
+            changes = ",".join(f"{n}={value}" for n, value in zip(names[number], difference.there, strict=True))
+            move.on_target(f"UPDATE t SET {changes} WHERE id={number}")
+        report = move.vdiff(max_report_sample_rows=0)
+        assert counters(report) == (0, len(planted), 0, 0)
+        for number, (source, target) in enumerate(only_table(report).mismatch_samples):
+            what, difference = planted[number]
+            differing = [name for name in source if source[name] != target[name]]
+            if not difference.look_alike:
+                assert differing == names[number], what
