@@ -297,6 +297,7 @@ DOCUMENTS = st.recursive(
     ),
     max_leaves=20,
 )
+DECIMALS = "JSON_ARRAY(1.5, 5., -0.5, 0., 1.50, CAST(1.5 AS DECIMAL(10,4)), CAST(0 AS DECIMAL(65,30)), -99999999999.9, 0.001, -0.0)"
 LARGE_DOCUMENT = (
     "JSON_OBJECT('a', REPEAT('x', 70000), 'b', CAST(5 AS UNSIGNED), 'c', JSON_ARRAY(DATE'2024-01-01', 70000))"
 )
@@ -484,3 +485,51 @@ def test_the_temporal_format_of_mysql_5_5_is_refused(server: LocalServer, source
     (change,) = stream.rows(source.position(), "old")
     with pytest.raises(Unsupported, match=r"d\.old\.at is stored in the temporal format of MySQL 5\.5"):
         change.table.decoder(["id"], ["id"])
+
+
+CHANGES = (
+    "JSON_SET(j, '$.a', {leaf})",
+    "JSON_SET(j, '$.list[1]', {leaf}, '$.\"b c\".\"\"', {leaf})",
+    "JSON_REPLACE(j, '$.list[0]', {leaf}, '$.n', {leaf})",
+    "JSON_REMOVE(j, '$.a', '$.list[0]')",
+    "JSON_SET(j, '$.list[last]', {leaf}, '$.new', JSON_ARRAY({leaf}, 1))",
+    "JSON_REPLACE(j, '$', JSON_ARRAY({leaf}))",
+)
+
+
+@pytest.mark.servers("mysql")
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_partial_updates_of_json_are_made_whole(source: Connection, stream: Stream, data: st.DataObject) -> None:
+    columns = "id INT PRIMARY KEY, x VARCHAR(300), j JSON, n INT NULL, k JSON NULL, b LONGBLOB"
+    for table in ("s", "t"):
+        create(source, table, columns)
+    leaves = JSON_LEAVES
+    for n in range(3):
+        document = (
+            f"JSON_OBJECT('a', {data.draw(leaves)}, 'list', JSON_ARRAY({data.draw(leaves)}, {data.draw(leaves)}), "
+            f"'b c', JSON_OBJECT('', 1), 'n', {data.draw(leaves)}, 'padding', REPEAT('p', 300))"
+        )
+        source.execute(f"INSERT INTO d.s VALUES ({n}, 'é', {document}, NULL, {document}, REPEAT('b', 300))")
+    stream.skip(source.position())
+    source.execute("SET SESSION binlog_row_value_options=PARTIAL_JSON")
+    changes = st.sampled_from(CHANGES).map(lambda sql: sql.replace("{leaf}", data.draw(leaves)))
+    source.execute(f"UPDATE d.s SET j={data.draw(changes)}, n=id")
+    source.execute(f"UPDATE d.s SET j={data.draw(changes)}, k={data.draw(changes).replace('(j,', '(k,')}")
+    source.execute("UPDATE d.s SET x='y' WHERE id=1")
+    updated = stream.rows(source.position(), "s")
+    source.execute("SET SESSION binlog_row_value_options=''")
+    names = ["id", "x", "j", "n", "k", "b"]
+    assert len(updated) == 3
+    for change in updated:
+        for _before, after in change.table.decoder(names, ["id"])(change.rows):
+            source.execute(b"REPLACE INTO d.t VALUES " + after[1])
+    assert content(source, "t", names) == content(source, "s", names)
+
+    def stored(table: str) -> list[object]:
+        stream.skip(source.position())
+        source.execute(f"UPDATE d.{table} SET id = id + 100")
+        found = stream.rows(source.position(), table)
+        return [change.table.decoder(names, ["id"])(change.rows) for change in found]
+
+    assert stored("s") == stored("t")

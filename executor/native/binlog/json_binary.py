@@ -170,10 +170,7 @@ def _opaque(kind: int, value: bytes) -> Node:
     if kind == t.NEWDECIMAL:
         precision, scale = value[0], value[1]
         text = decimal_reader(precision, scale)(value[2:])
-        digits = text.lstrip("-").replace(".", "")
-        if len(digits) == precision and digits[0] != "0":
-            return Leaf(text, text if scale else f"{text}.")
-        return Leaf(text, _of_column(text if scale else f"{text}.", f"DECIMAL({precision},{scale})"))
+        return Leaf(text, _decimal(text, precision, scale))
     if kind in (t.DATE, t.TIME, t.DATETIME, t.TIMESTAMP):
         return _temporal(kind, int.from_bytes(value, "little", signed=True))
     shown = f"X'{value.hex()}'"
@@ -187,6 +184,21 @@ def _opaque(kind: int, value: bytes) -> Node:
     if kind in _BLOBS:
         return Leaf("null", _of_column(shown, _BLOBS[kind]))
     raise Unsupported(f"a JSON document holds a value of column type {kind}, which cannot be written again")
+
+
+def _decimal(text: str, precision: int, scale: int) -> str:
+    """The SQL that makes a decimal with the precision that it is stored with, though no client can see that.
+
+    A number that is written down has as many digits as it shows, a CAST makes groups of nine before the point, a column
+    has as many as it was declared with, but none before the point for what is less than one.
+    """
+    number = text if scale else f"{text}."
+    shown = len(text.lstrip("-").partition(".")[0])
+    if precision - scale == shown:
+        return number
+    if precision - scale == (shown + 8) // 9 * 9:
+        return f"CAST({number} AS DECIMAL({min(precision, 65)},{scale}))"
+    return _of_column(number, f"DECIMAL({precision},{scale})")
 
 
 def _temporal(kind: int, packed: int) -> Leaf:
