@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from executor.crashpoints import reached
 from executor.native import sidecar
 from executor.native.servers import Connection, ServerError
 from executor.native.stream.layout import TableLayout
+from executor.native.stream.write import CHANGE_BYTES, Changes, Keys, TableWriter
 from planner.cluster import StreamState
 
-STATEMENT_BYTES = 1_000_000
-KEYS_PER_DELETE = 500
 SPILL_BYTES = 16_000_000
-
-Keys = tuple[bytes, ...]
-Rows = dict[Keys, bytes | None]
 
 FOLLOWING = (StreamState.RUNNING.value, StreamState.COPYING.value)
 
@@ -24,16 +23,26 @@ class StreamStopped(Exception):
     """The stream's record was stopped, deleted or moved on by somebody else; nothing was written."""
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Complete transactions, to be committed with the position that covers them. Times as in `Applier.commit`."""
+
+    changes: dict[str, Changes]
+    position: str
+    applied: float
+    known: float
+
+
 class Applier:
     """Collects the changes of whole source transactions and commits them with their last position.
 
     The position is compared and set: a second applier of the same stream, or one that was told to stop, changes
-    nothing and raises StreamStopped. Changes are kept as the last state of each key; deletes are written before rows,
-    so that a key whose bytes changed but whose collation calls it equal is not deleted again. Several transactions
-    become one as long as their commits are collected, never half of one.
+    nothing and raises StreamStopped. Several transactions become one as long as their commits are collected, never
+    half of one. The transaction being read is kept apart from those that are complete until `seal`, so that `discard`
+    takes back nothing else.
 
-    The transaction being read is kept apart from those that are complete until `seal`, so that `discard` takes back
-    nothing else.
+    A commit may go on in a thread while the next transactions are read; there is never more than one, and `settle`
+    must be called before `connection` is used by anybody else.
     """
 
     def __init__(self, connection: Connection, record: sidecar.StreamRecord, layouts: Sequence[TableLayout]) -> None:
@@ -41,16 +50,18 @@ class Applier:
         self.stream_id = record.id
         self.position = record.pos
         self._sealed_position = record.pos
-        self._layouts: dict[str, TableLayout] = {}
-        self._current: dict[str, Rows] = {}
-        self._sealed: dict[str, Rows] = {}
+        self._writers: dict[str, TableWriter] = {}
+        self._current: dict[str, Changes] = {}
+        self._sealed: dict[str, Changes] = {}
         self.replace_layouts(layouts)
         self._current_bytes = self._sealed_bytes = 0
         self._open = False
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of row text of complete transactions that are not committed yet."""
+        """About the bytes of memory of complete transactions that `commit` was not yet told to write."""
         return self._sealed_bytes
 
     @property
@@ -60,19 +71,28 @@ class Applier:
 
     def replace_layouts(self, layouts: Sequence[TableLayout]) -> None:
         """From now on the tables look like this. Only when nothing is collected."""
-        self._layouts = {layout.name: layout for layout in layouts}
-        self._current = {layout.name: {} for layout in layouts}
-        self._sealed = {layout.name: {} for layout in layouts}
+        self._writers = {layout.name: TableWriter(self.connection, layout) for layout in layouts}
+        self._current = {layout.name: Changes() for layout in layouts}
+        self._sealed = {layout.name: Changes() for layout in layouts}
 
     def put(self, table: str, key: Keys, row: bytes) -> None:
-        """The row of `key` is now `row`, an SQL tuple."""
-        self._current[table][key] = row
-        self._current_bytes += len(row)
+        """The row of `key` is now `row`, an SQL tuple. Without a key, `row` is one more row."""
+        changes = self._current[table]
+        if key:
+            changes.rows[key] = row
+        else:
+            changes.ordered.append((False, row))
+        self._current_bytes += len(row) + CHANGE_BYTES
 
     def delete(self, table: str, key: Keys) -> None:
         """There is no row of `key` any more."""
-        self._current[table][key] = None
-        self._current_bytes += 32
+        self._current[table].rows[key] = None
+        self._current_bytes += CHANGE_BYTES
+
+    def remove(self, table: str, condition: bytes) -> None:
+        """There is one row less that `condition` is true of, in a table without a key."""
+        self._current[table].ordered.append((True, condition))
+        self._current_bytes += len(condition) + CHANGE_BYTES
 
     def spill_if_large(self) -> None:
         """Writes the transaction being read into the open target transaction when it would take too much memory.
@@ -80,57 +100,99 @@ class Applier:
         Complete transactions before it are committed first, so that `discard` can still take it back alone.
         """
         if self._current_bytes > SPILL_BYTES:
+            self.settle()
             if not self._open:
                 if self.ahead:
-                    self.commit(0.0, caught_up=False)
+                    self.commit()
                 self._begin()
             self._write(self._current)
             self._current_bytes = 0
+            reached("stream:spilled")
 
     def seal(self, position: str) -> None:
         """The transaction being read is complete; `position` covers it."""
-        for table, rows in self._current.items():
-            if rows:
-                self._sealed[table].update(rows)
-                rows.clear()
+        for table, changes in self._current.items():
+            if changes:
+                self._sealed[table].add(changes)
         self._sealed_bytes += self._current_bytes
         self._current_bytes = 0
         self._sealed_position = position
 
     def discard(self) -> None:
         """Forgets the transaction being read: it was rolled back."""
-        for rows in self._current.values():
-            rows.clear()
+        self.settle()
+        for changes in self._current.values():
+            changes.clear()
         self._current_bytes = 0
         if self._open:
             self._open = False
             self.connection.execute("ROLLBACK")
 
-    def commit(self, timestamp: float, *, caught_up: bool) -> None:
-        """Commits everything sealed, and its position with it.
+    def commit(self, applied: float = 0.0, known: float = 0.0, *, wait: bool = True) -> None:
+        """Commits everything sealed, and its position with it; without `wait` in a thread, see `settle`.
 
-        `timestamp` is the source's commit time in seconds since the epoch, 0 if unknown; `caught_up` tells that the
-        source had nothing more to send. Raises StreamStopped when the record was changed by somebody else, ServerError
-        when the server failed; the record tells what was committed.
+        `applied` is when the source committed the last of it, `known` a moment at which we had everything that the
+        source had, both in seconds since the epoch, 0 if unknown. Raises StreamStopped when the record was changed by
+        somebody else, ServerError when the server failed, MovetablesError when the target did not take a row; the
+        record tells what was committed.
         """
+        self.settle()
+        batch = _Batch(self._sealed, self._sealed_position, applied, known)
+        self._sealed = {name: Changes() for name in self._sealed}
+        self._sealed_bytes = 0
+        if wait:
+            self._commit(batch)
+        else:
+            self._thread = threading.Thread(target=self._commit_aside, args=(batch,), name="commit", daemon=True)
+            self._thread.start()
+
+    def settle(self) -> None:
+        """Waits for the commit that goes on in a thread, if any, and raises what it raised."""
+        self.rest()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def rest(self) -> None:
+        """Waits for the commit that goes on in a thread, whatever comes of it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _commit_aside(self, batch: _Batch) -> None:
         try:
-            self._begin()
-            self._write(self._sealed)
-            now = time.time()
-            self.connection.execute(
-                f"UPDATE {sidecar.SCHEMA}.vreplication SET pos=%s, time_updated=%s, "
-                "transaction_timestamp=IF(%s>0,%s,transaction_timestamp), "
-                "time_heartbeat=IF(%s,%s,time_heartbeat) WHERE id=%s",
-                [self._sealed_position, now, timestamp, timestamp, caught_up, now, self.stream_id],
-            )
-            self.connection.execute("COMMIT")
-        except ServerError:
-            if self.connection.open:
-                self.connection.execute("ROLLBACK")
+            self._commit(batch)
+        except BaseException as error:  # noqa: BLE001 - raised again by `settle`, in the thread that asked for it
+            self._failure = error
+
+    def _commit(self, batch: _Batch) -> None:
+        try:
+            if self._open or any(batch.changes.values()):
+                self._begin()
+                self._write(batch.changes)
+                self._record(batch)
+                reached("stream:batch_written")
+                self.connection.execute("COMMIT")
+                reached("stream:batch_committed")
+            else:
+                self._record(batch)
+        except BaseException:
+            self._roll_back()
             raise
         self._open = False
-        self._sealed_bytes = 0
-        self.position = self._sealed_position
+        self.position = batch.position
+
+    def _record(self, batch: _Batch) -> None:
+        now = time.time()
+        changed = self.connection.execute(
+            f"UPDATE {sidecar.SCHEMA}.vreplication SET pos=%s, time_updated=%s, "
+            "transaction_timestamp=IF(%s>0,%s,transaction_timestamp), time_heartbeat=IF(%s>0,%s,time_heartbeat) "
+            "WHERE id=%s AND pos=%s AND state IN %s",
+            [batch.position, now, batch.applied, batch.applied, batch.known, batch.known, self.stream_id,
+             self.position, FOLLOWING],
+        )  # fmt: skip
+        if changed != 1:
+            raise StreamStopped(self.stream_id)
 
     def _begin(self) -> None:
         if self._open:
@@ -141,34 +203,18 @@ class Applier:
             f"SELECT pos, state FROM {sidecar.SCHEMA}.vreplication WHERE id=%s FOR UPDATE", [self.stream_id]
         )
         if row is None or row["pos"] != self.position or row["state"] not in FOLLOWING:
-            self._open = False
-            self.connection.execute("ROLLBACK")
+            self._roll_back()
             raise StreamStopped(self.stream_id)
 
-    def _write(self, collected: dict[str, Rows]) -> None:
-        for name, rows in collected.items():
-            if rows:
-                layout = self._layouts[name]
-                gone = [key for key, row in rows.items() if row is None]
-                for start in range(0, len(gone), KEYS_PER_DELETE):
-                    keys = [[part.decode() for part in key] for key in gone[start : start + KEYS_PER_DELETE]]
-                    self.connection.execute(f"DELETE FROM {layout.qualified} WHERE {layout.matching(keys)}")
-                for values in _grouped([row for row in rows.values() if row is not None]):
-                    self.connection.execute(
-                        f"REPLACE INTO {layout.qualified} ({layout.column_list}) VALUES ".encode() + values
-                    )
-                rows.clear()
+    def _roll_back(self) -> None:
+        if self._open and self.connection.open:
+            try:
+                self.connection.execute("ROLLBACK")
+            except ServerError:
+                self.connection.close()  # the server rolls back a connection that goes away
+        self._open = False
 
-
-def _grouped(rows: Sequence[bytes]) -> Iterator[bytes]:
-    """`rows` joined by commas into pieces of about STATEMENT_BYTES; a larger row is a piece of its own."""
-    piece: list[bytes] = []
-    size = 0
-    for row in rows:
-        if piece and size + len(row) > STATEMENT_BYTES:
-            yield b",".join(piece)
-            piece, size = [], 0
-        piece.append(row)
-        size += len(row) + 1
-    if piece:
-        yield b",".join(piece)
+    def _write(self, collected: dict[str, Changes]) -> None:
+        for name, changes in collected.items():
+            if changes:
+                self._writers[name].write(changes)

@@ -1,26 +1,38 @@
-"""Which logged statements touch a moved table, and how: the stream must not pass over one that matters."""
+"""Which logged statements touch a moved table, and how: the stream must not pass over one that matters.
+
+No parser: a statement is cut into words, and where they leave a doubt it counts as touching the table.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-_SKIPPED = re.compile(
-    r"""/\*(?!!|M!).*?\*/ | (?:--[ \t]|\#)[^\n]* | '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" """,
-    re.VERBOSE | re.DOTALL,
-)
-_TOKEN = re.compile(r"`((?:[^`]|``)*)`|([\w$\u0080-\U0010ffff]+)|([.,(])")
-_SKIPPED_OR_TOKEN = re.compile(
-    rf"{_SKIPPED.pattern} | (?P<name>`(?:[^`]|``)*`|[\w$\u0080-\U0010ffff]+) | (?P<sign>[.,(])",
-    re.VERBOSE | re.DOTALL,
-)
-_PARTITION_ROWS = re.compile(r"\b(TRUNCATE|DROP|EXCHANGE)\s+PARTITION\b", re.IGNORECASE)
+ANSI_QUOTES = 1 << 2
+NO_BACKSLASH_ESCAPES = 1 << 20
+"""Bits of a logged sql_mode, the same on both servers."""
+
+_BLANK = r"/\*(?!!|M!).*?(?:\*/|\Z) | (?:--(?=[\s]|\Z)|\#)[^\n]*"
+_NAME = r"`(?:[^`]|``)*`|[\w$\u0080-\U0010ffff]+"
+_BACKSLASHES = r"'(?:[^'\\]|\\.|'')*'", r'"(?:[^"\\]|\\.|"")*"'
+_PLAIN = r"'(?:[^']|'')*'", r'"(?:[^"]|"")*"'
+_MODES = {
+    escapes: re.compile(
+        rf"(?P<blank>{_BLANK}) | (?P<string>{single}) | (?P<double>{double}) | (?P<name>{_NAME}) | (?P<sign>[.,(;])",
+        re.VERBOSE | re.DOTALL,
+    )
+    for escapes, (single, double) in ((True, _BACKSLASHES), (False, _PLAIN))
+}
 
 _HEADER_WORDS = 14
 """CREATE OR REPLACE ALGORITHM=x DEFINER=a@b SQL SECURITY INVOKER VIEW, which is how servers log a view, has twelve."""
-_EXCHANGE = re.compile(r"\bEXCHANGE\s+PARTITION\b", re.IGNORECASE)
+_PARTITION_ROWS = re.compile(r"\b(?:TRUNCATE|DROP)\s+PARTITION\b")
+_ROWS_FROM_ELSEWHERE = re.compile(
+    r"\b(?:EXCHANGE\s+PARTITION|CONVERT\s+(?:TABLE|PARTITION)|(?:IMPORT|DISCARD)\s+(?:PARTITION|TABLESPACE))\b"
+)
+_RENAME = re.compile(r"\bRENAME\b(?!\s+(?:COLUMN|INDEX|KEY)\b)")
 
 
 class Effect(Enum):
@@ -30,7 +42,18 @@ class Effect(Enum):
     DEFINITION = "definition"
     """Changes how a moved table is defined; its rows stay."""
     ROWS = "rows"
-    """Changes, removes or renames the rows of a moved table in a way that row events do not tell."""
+    """Removes all rows, or a partition's, without row events; done to equal rows it leaves equal rows."""
+    REPLACED = "replaced"
+    """The table is gone, or holds rows that came without row events, or the statement is not understood."""
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A word or sign. `bare` tells that it is not quoted, so that it may be a keyword."""
+
+    text: str
+    bare: bool
+    sign: bool
 
 
 @dataclass(frozen=True)
@@ -39,51 +62,63 @@ class _Name:
     name: str
 
 
-def effect_of(sql: str, default_database: str, database: str, tables: Iterable[str]) -> Effect:
-    """The effect of the DDL statement `sql`, run with `default_database`, on `tables` of `database`.
+def effect_of(
+    sql: str, default_database: str, database: str, tables: Iterable[str], sql_mode: int | None = None
+) -> Effect:
+    """The effect of the statement `sql`, run with `default_database` and `sql_mode`, on `tables` of `database`.
 
     Triggers, views, routines, privileges and maintenance statements have none. An unknown first word that mentions a
-    moved table counts as ROWS: it is for a human to look at.
+    moved table counts as REPLACED: it is for a human to look at.
     """
-    text = _plain(sql)
-    words = _words(text)
-    keywords = [word.upper() for word, bare, _ in words if bare][:_HEADER_WORDS]
+    words = _statement(list(_words(sql, sql_mode)))
+    keywords = [word.text.upper() for word in words if word.bare][:_HEADER_WORDS]
     moved = set(tables)
     mentioned = [
         name for name in _names(words) if name.name in moved and (name.qualifier or default_database) == database
     ]
     if not keywords:
-        return Effect.NONE
+        return Effect.REPLACED if mentioned else Effect.NONE
     first, rest = keywords[0], [k for k in keywords[1:] if k not in ("OR", "REPLACE", "ONLINE", "IGNORE", "TEMPORARY")]
     kind = rest[0] if rest else ""
     if first in ("DROP", "CREATE") and kind in ("DATABASE", "SCHEMA"):
-        dropped = any(word == database for word, _, _ in words)
-        return Effect.ROWS if first == "DROP" and dropped else Effect.NONE
+        dropped = any(word.text == database for word in words)
+        return Effect.REPLACED if first == "DROP" and dropped else Effect.NONE
     if first in ("CREATE", "DROP", "ALTER") and _about_other_objects(kind, keywords):
         return Effect.NONE
-    if first in _HARMLESS or not mentioned:
+    if first in _HARMLESS or (first == "ANALYZE" and kind in _ANALYZE_TABLE) or not mentioned:
         return Effect.NONE
+    if first == "TRUNCATE":
+        return Effect.ROWS
     if first == "CREATE" and kind == "TABLE":
-        return Effect.ROWS if _names_after(words, "TABLE")[:1] == mentioned[:1] else Effect.NONE
+        return Effect.REPLACED if _names_after(words, "TABLE")[:1] == mentioned[:1] else Effect.NONE
     if first in ("CREATE", "DROP") and "INDEX" in keywords:
         return Effect.DEFINITION
     if first == "ALTER" and kind == "TABLE":
-        renames = re.search(r"\bRENAME\s+(?!COLUMN\b|INDEX\b|KEY\b)", text, re.IGNORECASE)
-        altered = _names_after(words, "TABLE")[:1]
-        if not renames and not _EXCHANGE.search(text) and not set(altered) & set(mentioned):
-            return Effect.NONE  # a column or a foreign key of another table bears the name
-        return Effect.ROWS if renames or _PARTITION_ROWS.search(text) else Effect.DEFINITION
-    return Effect.ROWS
+        return _altered(words, mentioned)
+    return Effect.REPLACED
 
 
-def without_database(sql: str, database: str) -> str:
+def _altered(words: list[_Word], mentioned: list[_Name]) -> Effect:
+    text = " ".join(word.text.upper() for word in words if word.bare)
+    if _RENAME.search(text) or _ROWS_FROM_ELSEWHERE.search(text):
+        return Effect.REPLACED
+    if not set(_names_after(words, "TABLE")[:1]) & set(mentioned):
+        return Effect.NONE  # a column or a foreign key of another table bears the name
+    return Effect.ROWS if _PARTITION_ROWS.search(text) else Effect.DEFINITION
+
+
+def names_in(sql: str, sql_mode: int | None = None) -> set[str]:
+    """Every word of `sql` that may be the name of a table, view, trigger or routine."""
+    return {word.text for word in _words(sql, sql_mode) if not word.sign}
+
+
+def without_database(sql: str, database: str, sql_mode: int | None = None) -> str:
     """`sql` with every name that is qualified by `database` left without qualifier; comments and strings stay."""
-    tokens = [match for match in _SKIPPED_OR_TOKEN.finditer(sql) if match["name"] or match["sign"]]
+    tokens = [match for match in _matches(sql, sql_mode) if match["name"] or match["sign"] or match["double"]]
     cuts = []
     for qualifier, dot, name in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        text = qualifier["name"] or ""
-        unquoted = text[1:-1].replace("``", "`") if text.startswith("`") else text
-        if unquoted == database and dot["sign"] == "." and name["name"]:
+        text = qualifier["name"] or (qualifier["double"] if _quotes_names(sql_mode) else None) or ""
+        if _unquoted(text) == database and dot["sign"] == "." and not name["sign"]:
             cuts.append((qualifier.start(), name.start()))
     for start, end in reversed(cuts):
         sql = sql[:start] + sql[end:]
@@ -91,9 +126,10 @@ def without_database(sql: str, database: str) -> str:
 
 
 _HARMLESS = frozenset(
-    "ANALYZE OPTIMIZE REPAIR CHECK FLUSH GRANT REVOKE SET BEGIN COMMIT ROLLBACK SAVEPOINT RELEASE XA USE KILL "
-    "INSTALL UNINSTALL CALL LOCK UNLOCK".split()
+    "OPTIMIZE REPAIR CHECK FLUSH GRANT REVOKE SET BEGIN COMMIT ROLLBACK SAVEPOINT RELEASE XA USE KILL "
+    "INSTALL UNINSTALL LOCK UNLOCK".split()
 )
+_ANALYZE_TABLE = frozenset("TABLE TABLES LOCAL NO_WRITE_TO_BINLOG".split())
 _OTHER_OBJECTS = frozenset(
     "TRIGGER VIEW PROCEDURE FUNCTION EVENT USER ROLE SEQUENCE SERVER PACKAGE LOGFILE TABLESPACE AGGREGATE".split()
 )
@@ -105,31 +141,53 @@ def _about_other_objects(kind: str, keywords: list[str]) -> bool:
     return any(keyword in _OTHER_OBJECTS for keyword in keywords)  # CREATE DEFINER=x SQL SECURITY y TRIGGER ...
 
 
-def _plain(sql: str) -> str:
-    return _SKIPPED.sub(" ", sql).replace("/*!", " ").replace("/*M!", " ")
+def _quotes_names(sql_mode: int | None) -> bool:
+    """True when double quotes are around names; also when the log does not say, so that no name is missed."""
+    return sql_mode is None or bool(sql_mode & ANSI_QUOTES)
 
 
-def _words(text: str) -> list[tuple[str, bool, str]]:
-    return [
-        (quoted.replace("``", "`") if bare == "" and sign == "" else bare, bare != "", sign)
-        for quoted, bare, sign in _TOKEN.findall(text)
-    ]
+def _unquoted(text: str) -> str:
+    quote = text[:1]
+    return text[1:-1].replace(quote * 2, quote) if quote in ("`", '"') and len(text) > 1 else text
 
 
-def _names(words: list[tuple[str, bool, str]]) -> list[_Name]:
+def _matches(sql: str, sql_mode: int | None) -> Iterator[re.Match[str]]:
+    return _MODES[not (sql_mode or 0) & NO_BACKSLASH_ESCAPES].finditer(sql)
+
+
+def _words(sql: str, sql_mode: int | None) -> Iterator[_Word]:
+    text = re.sub(r"/\*M?!\d*", " ", sql)  # the inside of /*!40000 ... */ counts
+    for match in _matches(text, sql_mode):
+        if match["sign"]:
+            yield _Word(match["sign"], False, True)
+        elif match["name"]:
+            yield _Word(_unquoted(match["name"]), match["name"][0] != "`", False)
+        elif match["double"] and _quotes_names(sql_mode):
+            yield _Word(_unquoted(match["double"]), False, False)
+
+
+def _statement(words: list[_Word]) -> list[_Word]:
+    """`words` without ``SET STATEMENT ... FOR`` before the statement proper."""
+    keywords = [word.text.upper() if word.bare else "" for word in words]
+    if keywords[:2] == ["SET", "STATEMENT"] and "FOR" in keywords:
+        return words[keywords.index("FOR") + 1 :]
+    return words
+
+
+def _names(words: list[_Word]) -> list[_Name]:
     names = []
-    for i, (word, _, sign) in enumerate(words):
-        if sign:
+    for i, word in enumerate(words):
+        if word.sign:
             continue
-        qualified = i >= 2 and words[i - 1][2] == "." and not words[i - 2][2]
-        names.append(_Name(words[i - 2][0] if qualified else None, word))
+        qualified = i >= 2 and words[i - 1].text == "." and words[i - 1].sign and not words[i - 2].sign
+        names.append(_Name(words[i - 2].text if qualified else None, word.text))
     return names
 
 
-def _names_after(words: list[tuple[str, bool, str]], keyword: str) -> list[_Name]:
-    start = next(i for i, (word, bare, _) in enumerate(words) if bare and word.upper() == keyword) + 1
-    while start < len(words) and words[start][1] and words[start][0].upper() in ("IF", "NOT", "EXISTS"):
+def _names_after(words: list[_Word], keyword: str) -> list[_Name]:
+    start = next(i for i, word in enumerate(words) if word.bare and word.text.upper() == keyword) + 1
+    while start < len(words) and words[start].bare and words[start].text.upper() in ("IF", "NOT", "EXISTS"):
         start += 1
-    if start + 2 < len(words) and words[start + 1][2] == ".":
-        return [_Name(words[start][0], words[start + 2][0])]
-    return [_Name(None, words[start][0])] if start < len(words) else []
+    if start + 2 < len(words) and words[start + 1].sign and words[start + 1].text == ".":
+        return [_Name(words[start].text, words[start + 2].text)]
+    return [_Name(None, words[start].text)] if start < len(words) else []

@@ -25,27 +25,36 @@ from executor.native.binlog.transactions import (
     TransactionReader,
 )
 from executor.native.binlog.wire import BinlogClient
+from executor.native.servers import ServerError
 from executor.native.stream.apply import Applier
-from executor.native.stream.ddl import Effect, effect_of, without_database
+from executor.native.stream.ddl import Effect, effect_of, names_in
 from executor.native.stream.layout import TableLayout
+from executor.native.stream.reach import clock_offset, differing, reaches_further
+from executor.native.stream.repeat import Repeater
 from planner.document import OnDdl
 
-BATCH_BYTES = 1_000_000
+BATCH_BYTES = 4_000_000
 BATCH_SECONDS = 0.2
 IDLE_WRITE_SECONDS = 0.5
 MARKER = "marker"
+COPY_AGAIN = "the table must be copied again: set the move to state absent, apply, set it back and apply"
 _MARKER_KEY = ("keyspace", "workflow", "purpose")
+_SHOWN = 200
 
 
 class StopAtDdl(MovetablesError):
     """`on_ddl: STOP` met DDL on a moved table; the position is already past it."""
 
 
+class Altered(MovetablesError):
+    """DDL was repeated in mid-copy: what was planned with the old definitions must be planned again."""
+
+
 class Follower:
     """Reads transactions from `client` and hands their rows to `applier`.
 
-    `record` names the workflow whose markers count. `run_ddl` runs a DDL statement's text on the target database and
-    returns the new layouts (for EXEC and EXEC_IGNORE).
+    `record` names the workflow whose markers count. `describe` returns the layouts of the target's tables as they are
+    now (for EXEC and EXEC_IGNORE).
     """
 
     def __init__(
@@ -55,12 +64,15 @@ class Follower:
         record: sidecar.StreamRecord,
         layouts: Sequence[TableLayout],
         stopping: Callable[[], bool],
-        run_ddl: Callable[[str], Sequence[TableLayout]],
+        describe: Callable[[], Sequence[TableLayout]],
     ) -> None:
+        self._source = client.login
+        self._ahead = clock_offset(client.login)
         self._applier = applier
         self._record = record
         self._stopping = stopping
-        self._run_ddl = run_ddl
+        self._describe = describe
+        self._repeater = Repeater(applier.connection, record)
         self._layouts: Mapping[str, TableLayout] = {layout.name: layout for layout in layouts}
         self._reader = TransactionReader(client, self._wanted)
         self._position = positions.parse(applier.position)
@@ -68,14 +80,24 @@ class Follower:
         self._awaited: str | None = None
         self._marked = False
         self._stop_after: StopAtDdl | None = None
+        self._begin: Begin | None = None
+        self._altered = False
 
     def follow(self, token: str | None = None) -> None:
         """Applies until the marker `token` is applied and committed; without a token until the stream is stopped.
 
-        Raises StreamStopped when the stream's record was changed by somebody else, StopAtDdl, and MovetablesError for
-        anything in the log that cannot be carried over faithfully. The committed position is always that of whole
-        transactions.
+        Raises StreamStopped when the stream's record was changed by somebody else, StopAtDdl, Altered when DDL was
+        repeated before the marker, and MovetablesError for anything in the log that cannot be carried over faithfully.
+        The committed position is always that of whole transactions. Nothing uses the applier's connection afterwards.
         """
+        try:
+            self._follow(token)
+        except BaseException:
+            self._applier.rest()
+            raise
+        self._applier.settle()
+
+    def _follow(self, token: str | None) -> None:
         self._awaited = token
         while not self._stopping():
             if token is not None and self._awaited is None and not self._marked:
@@ -88,15 +110,19 @@ class Follower:
             elif isinstance(piece, Commit):
                 self._position = piece.after(self._position)
                 self._applier.seal(self._position.text)
-                self._commit_if_due(float(piece.timestamp))
+                self._commit_if_due(piece.timestamp)
                 if self._stop_after is not None:
-                    self._commit(float(piece.timestamp), caught_up=False)
+                    self._commit(piece.timestamp)
                     raise self._stop_after
+                if self._altered and token is not None:
+                    raise Altered("a table was altered while it was copied; the copy goes on with its new definition")
             elif isinstance(piece, Rollback):
                 self._roll_back(piece)
             elif isinstance(piece, Idle):
                 self._idle()
-            elif not isinstance(piece, Begin):
+            elif isinstance(piece, Begin):
+                self._begin = piece
+            else:
                 raise MovetablesError(f"the binlog reader gave a {type(piece).__name__}, which is unknown here")
 
     def _wanted(self, database: str, table: str) -> bool:
@@ -147,66 +173,102 @@ class Follower:
     def _statement(self, statement: Statement) -> None:
         if statement.kind is StatementKind.OTHER:
             return
-        tables = self._layouts.keys()
+        effect = effect_of(
+            statement.sql, statement.database, self._record.source_db_name, self._layouts.keys(), statement.sql_mode
+        )
         if statement.kind is StatementKind.DML:
-            if effect_of(statement.sql, statement.database, self._record.source_db_name, tables) is not Effect.NONE:
-                raise MovetablesError(
-                    f"a change of a moved table was logged as a statement, not as rows: {statement.sql[:200]}",
-                    "set binlog_format=ROW for every client, cancel the move and create it again",
-                )
-            return
-        effect = effect_of(statement.sql, statement.database, self._record.source_db_name, tables)
-        if effect is Effect.NONE:
-            return
-        mode = self._record.on_ddl
-        if mode is OnDdl.IGNORE and effect is Effect.DEFINITION:
-            return
-        if mode is OnDdl.IGNORE:
-            raise MovetablesError(
-                f"rows of a moved table went without row events: {statement.sql[:200]}",
-                "cancel the move and create it again, or use on_ddl: EXEC",
-            )
-        if mode is OnDdl.STOP:
-            self._stop_after = StopAtDdl(f"stopped at DDL: {statement.sql[:200]}")
-            return
-        self._run(statement, mode)
+            self._logged_change(statement, effect)
+        elif effect is not Effect.NONE:
+            self._ddl(statement, effect)
 
-    def _run(self, statement: Statement, mode: OnDdl) -> None:
-        self._commit(0.0, caught_up=False)
+    def _logged_change(self, statement: Statement, effect: Effect) -> None:
+        hint = f"set binlog_format=ROW for every client; {COPY_AGAIN}"
+        if effect is not Effect.NONE:
+            raise MovetablesError(
+                f"a change of a moved table was logged as a statement, not as rows ({self._where}): "
+                f"{statement.sql[:_SHOWN]}",
+                hint,
+            )
+        further = reaches_further(self._source, names_in(statement.sql, statement.sql_mode))
+        if further:
+            raise MovetablesError(
+                f"a change was logged as a statement, not as rows, and may have changed moved tables through {further} "
+                f"({self._where}): {statement.sql[:_SHOWN]}",
+                hint,
+            )
+
+    @property
+    def _where(self) -> str:
+        return f"GTID {self._begin.gtid_text}, server id {self._begin.server_id}" if self._begin else "no GTID"
+
+    def _ddl(self, statement: Statement, effect: Effect) -> None:
+        mode = self._record.on_ddl
+        shown = f"{statement.sql[:_SHOWN]} ({self._where})"
+        if mode is OnDdl.STOP:
+            self._stop_after = StopAtDdl(f"stopped at DDL: {shown}")
+        elif effect is Effect.REPLACED:
+            raise MovetablesError(
+                f"a moved table was dropped, renamed or replaced without row events: {shown}",
+                f"if it is still to be moved: {COPY_AGAIN}; if it is gone: take it out of the move",
+            )
+        elif mode is OnDdl.IGNORE and effect is Effect.ROWS:
+            raise MovetablesError(
+                f"rows of a moved table went without row events: {shown}", f"{COPY_AGAIN}, or use on_ddl: EXEC"
+            )
+        elif mode is OnDdl.IGNORE:
+            self._pass_over(shown)
+        else:
+            self._run(statement, effect, mode)
+
+    def _pass_over(self, shown: str) -> None:
+        """A definition may change as long as the bytes of a row mean the same on both sides."""
+        why = differing(self._source, self._record.source_db_name, tuple(self._layouts.values()))
+        if why:
+            raise MovetablesError(f"{why}, after DDL that was not repeated on the target: {shown}", COPY_AGAIN)
+
+    def _run(self, statement: Statement, effect: Effect, mode: OnDdl) -> None:
+        self._commit(0)
+        begin = self._begin
         try:
-            # Left qualified, it would be done to the source once more on a server that holds both databases.
-            layouts = self._run_ddl(without_database(statement.sql, self._record.source_db_name))
+            self._repeater.run(statement, begin.gtid_text if begin else "", begin.timestamp if begin else 0)
+            layouts = self._describe()
+        except ServerError:
+            raise
         except MovetablesError as error:
-            if mode is OnDdl.EXEC:
+            # A definition that stayed as it was shows with the next row; rows that stayed never would.
+            if mode is OnDdl.EXEC or effect is Effect.ROWS:
                 raise MovetablesError(
-                    f"DDL could not be repeated on the target: {error.message}", error.hint
+                    f"DDL could not be repeated on the target ({self._where}): {error.message}", error.hint
                 ) from error
+            self._pass_over(f"{statement.sql[:_SHOWN]} ({self._where})")
             return
         self._layouts = {layout.name: layout for layout in layouts}
         self._applier.replace_layouts(layouts)
+        self._altered = True
 
-    def _commit_if_due(self, timestamp: float) -> None:
-        caught_up = not self._reader.pending()
-        due = (
-            (caught_up and (self._applier.pending_bytes > 0 or self._due(IDLE_WRITE_SECONDS / 10)))
-            or self._marked
-            or self._applier.pending_bytes > BATCH_BYTES
+    def _commit_if_due(self, timestamp: int) -> None:
+        more = self._reader.pending()
+        if (
+            self._marked
+            or self._altered
             or self._due(BATCH_SECONDS)
-        )
-        if due:
-            self._commit(timestamp, caught_up=caught_up)
+            or self._applier.pending_bytes > BATCH_BYTES
+            or (not more and (self._applier.pending_bytes > 0 or self._due(IDLE_WRITE_SECONDS / 10)))
+        ):
+            self._commit(timestamp, wait=self._marked or self._altered or not more)
 
     def _due(self, seconds: float) -> bool:
         return time.monotonic() - self._last_commit > seconds
 
-    def _commit(self, timestamp: float, *, caught_up: bool) -> None:
-        self._applier.commit(timestamp, caught_up=caught_up)
+    def _commit(self, timestamp: int, *, known: float = 0.0, wait: bool = True) -> None:
+        self._applier.commit(timestamp + self._ahead if timestamp else 0.0, known, wait=wait)
         self._marked = False
         self._last_commit = time.monotonic()
 
     def _idle(self) -> None:
-        if self._applier.ahead or self._due(IDLE_WRITE_SECONDS):
-            self._commit(0.0, caught_up=True)
+        # A heartbeat that was sent long ago, with changes behind it, says nothing of now.
+        if not self._reader.pending() and (self._applier.ahead or self._due(IDLE_WRITE_SECONDS)):
+            self._commit(0, known=time.time())
 
     def _roll_back(self, rollback: Rollback) -> None:
         self._applier.discard()

@@ -13,6 +13,7 @@ from executor.native import sidecar
 from executor.native.flavor import ER_BAD_DB, ER_NO_SUCH_TABLE
 from executor.native.logins import Logins
 from executor.native.servers import Connection, Login, ServerError, connect
+from executor.native.stream.follow import Altered
 from executor.native.stream.stream import Stream, StreamBusy
 from executor.native.topology import Topology, TopologyState
 from planner.cluster import StreamState
@@ -52,7 +53,7 @@ class _Running(threading.Thread):
                     self.stop.is_set,
                 ).run()
                 return
-            except (ServerError, StreamBusy) as error:
+            except (ServerError, StreamBusy, Altered) as error:
                 if isinstance(error, ServerError) and not error.curable:
                     self._give_up(error.message, error.hint)
                     return
@@ -105,8 +106,12 @@ class Runner:
             for record in self._streams_of(state, keyspace.name):
                 key = (record.keyspace, record.workflow)
                 wanted = record.state in (StreamState.COPYING, StreamState.RUNNING)
-                if wanted and key not in self._running:
-                    self._start(state, record)
+                name = self._name(state, record)
+                if key in self._running and name is not None and name != self._running[key].stream:
+                    self._running[key].stop.set()  # a shard has another primary now; started anew when it has ended
+                elif wanted and name is not None and key not in self._running:
+                    self._running[key] = _Running(name)
+                    self._running[key].start()
 
     def close(self) -> None:
         """Stops every thread at its next safe point; waits a little for them."""
@@ -117,15 +122,12 @@ class Runner:
         for connection in self._looking.values():
             connection.close()
 
-    def _start(self, state: TopologyState, record: sidecar.StreamRecord) -> None:
+    def _name(self, state: TopologyState, record: sidecar.StreamRecord) -> StreamName | None:
+        """None while a shard has no primary: health gives it one, and it is looked at again then."""
         source, target = state.primary(record.source_keyspace), state.primary(record.keyspace)
         if source is None or target is None:
-            return  # health gives the shard a primary; looked at again then
-        thread = _Running(
-            StreamName(record.keyspace, record.workflow, self._logins.server(source), self._logins.server(target))
-        )
-        self._running[record.keyspace, record.workflow] = thread
-        thread.start()
+            return None
+        return StreamName(record.keyspace, record.workflow, self._logins.server(source), self._logins.server(target))
 
     def _streams_of(self, state: TopologyState, keyspace: str) -> list[sidecar.StreamRecord]:
         primary = state.primary(keyspace)

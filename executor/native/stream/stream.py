@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from executor.crashpoints import reached
 from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.binlog.wire import BinlogClient
-from executor.native.servers import Connection, Login, connect, quote
-from executor.native.stream import copy
+from executor.native.servers import Connection, Login, connect
 from executor.native.stream.apply import Applier, StreamStopped
-from executor.native.stream.copy import Copier, CopyState, read_copy_states
+from executor.native.stream.copying import Copying
 from executor.native.stream.follow import Follower, StopAtDdl
 from executor.native.stream.layout import TableLayout, describe_tables, layout_of
+from executor.native.stream.throttle import Throttle
 from planner.cluster import StreamState
 
 SERVER_ID_BASE = 1_900_000_000
@@ -31,14 +29,22 @@ class StreamBusy(MovetablesError):
 
 
 class Stream:
-    """The stream of `workflow` in `keyspace`. `source` and `target` are the primaries' logins.
+    """The stream of `workflow` in `keyspace`. `source` and `target` are the primaries' logins,
+    `replicas` gives those of the target's replicas, whose lag holds a copy back.
 
     `run` returns when the stream was stopped, and raises when it cannot go on: ServerError when a server failed (try
     again), StreamBusy (try again), any other MovetablesError when a human must look.
     """
 
     def __init__(
-        self, source: Login, target: Login, keyspace: str, workflow: str, stopping: Callable[[], bool], workers: int = 3
+        self,
+        source: Login,
+        target: Login,
+        keyspace: str,
+        workflow: str,
+        stopping: Callable[[], bool],
+        workers: int = 3,
+        replicas: Callable[[], Sequence[Login]] = tuple,
     ) -> None:
         self._source_login = source
         self._target_login = target
@@ -46,6 +52,7 @@ class Stream:
         self.workflow = workflow
         self._stopping = stopping
         self._workers = workers
+        self._replicas = replicas
 
     def run(self) -> None:
         """Runs until the record says Stopped or Error, or `stopping` answers True."""
@@ -66,9 +73,8 @@ class Stream:
             client = BinlogClient(self._source_login, record.pos, _server_id(record))
             stack.callback(client.close)
             applier = Applier(target, record, layouts)
-            follower = Follower(
-                client, applier, record, layouts, self._stopping, lambda sql: self._run_ddl(target, record, sql)
-            )
+            stack.callback(applier.rest)
+            follower = Follower(client, applier, record, layouts, self._stopping, lambda: self._layouts(target, record))
             try:
                 if record.state is StreamState.COPYING:
                     self._copy(source, target, record, layouts, follower)
@@ -122,66 +128,18 @@ class Stream:
         layouts: Sequence[TableLayout],
         follower: Follower,
     ) -> None:
-        states = read_copy_states(target, record.id)
-        if any(not state.done for state in states):
-            self._record_totals(source, target, record, states)
-            copier = Copier(
-                record.id,
-                [_on(layout, record.source_db_name) for layout in layouts],
-                record.db_name,
-                lambda: connect(self._source_login),
-                lambda: connect(self._target_login, apply=True, local_files=True),
-                self._workers,
-            )
-            try:
-                while any(not state.done for state in states) and not self._stopping():
-                    self._stall_at_marker(source, follower)
-                    if self._stopping():
-                        return  # not at the marker: what a chunk would read now may be older than what was applied
-                    states = copier.copy_batch(states, target, copy.BATCH_SECONDS)
-                    reached("stream:chunks_copied")
-            finally:
-                copier.close()
+        def stall() -> None:
+            follower.follow(sidecar.write_marker(source, self.keyspace, self.workflow, "copy"))
+
+        throttle = Throttle(record.id, record.throttle, self._source_login, self._replicas)
+        logins = (self._source_login, self._target_login)
+        Copying(record, layouts, logins, source, target, stall, self._stopping, throttle, self._workers).run()
         if self._stopping():
             return
         # Past everything that the last chunks may have seen, so that the tables are equal before they count as copied.
-        self._stall_at_marker(source, follower)
-        if self._stopping():
-            return
-        self._run_post_copy_actions(target, record)
-        self._become_running(target, record)
-
-    def _stall_at_marker(self, source: Connection, follower: Follower) -> None:
-        follower.follow(sidecar.write_marker(source, self.keyspace, self.workflow, "copy"))
-
-    def _record_totals(
-        self, source: Connection, target: Connection, record: sidecar.StreamRecord, states: Sequence[CopyState]
-    ) -> None:
-        rows = {t.name: t.rows for t in describe_tables(source, record.source_db_name, record.tables)}
-        for state in states:
-            target.execute(
-                f"UPDATE {sidecar.SCHEMA}.copy_state SET rows_total=GREATEST(rows_total,%s) "
-                "WHERE vrepl_id=%s AND table_name=%s",
-                [rows.get(state.table, 0), record.id, state.table],
-            )
-
-    def _run_post_copy_actions(self, target: Connection, record: sidecar.StreamRecord) -> None:
-        actions = target.query(
-            f"SELECT table_name, action FROM {sidecar.SCHEMA}.post_copy_action WHERE vrepl_id=%s", [record.id]
-        )
-        for row in actions:
-            present = {
-                key.name for table in describe_tables(target, record.db_name, [row["table_name"]]) for key in table.keys
-            }
-            wanted: dict[str, str] = json.loads(row["action"])
-            missing = [definition for name, definition in sorted(wanted.items()) if name not in present]
-            if missing:
-                table = f"{quote(record.db_name)}.{quote(row['table_name'])}"
-                target.execute(f"ALTER TABLE {table} {', '.join(f'ADD {definition}' for definition in missing)}")
-            target.execute(
-                f"DELETE FROM {sidecar.SCHEMA}.post_copy_action WHERE vrepl_id=%s AND table_name=%s",
-                [record.id, row["table_name"]],
-            )
+        stall()
+        if not self._stopping():
+            self._become_running(target, record)
 
     def _become_running(self, target: Connection, record: sidecar.StreamRecord) -> None:
         with target.transaction():
@@ -194,15 +152,6 @@ class Stream:
             if not changed:
                 raise StreamStopped(record.id)
             sidecar.log(target, record.id, "State Changed", StreamState.RUNNING, "copy finished")
-
-    def _run_ddl(self, target: Connection, record: sidecar.StreamRecord, sql: str) -> Sequence[TableLayout]:
-        target.execute(f"USE {quote(record.db_name)}")
-        target.execute(sql)
-        return self._layouts(target, record)
-
-
-def _on(layout: TableLayout, database: str) -> TableLayout:
-    return TableLayout(database, layout.name, layout.columns, layout.key, layout.key_name, layout.generated)
 
 
 def _server_id(record: sidecar.StreamRecord) -> int:
