@@ -193,7 +193,8 @@ class Workflow:
     """A MoveTables workflow; it lives on the primary of its target keyspace.
 
     `frozen` marks a forward workflow whose writes were switched away; `cutover` is "" or the name of the phase that an
-    unfinished cutover reached. `lag` is in seconds, None while unknown. `rate` is rows per second while copying.
+    unfinished cutover reached. `lag` is in seconds, None while unknown. `rate` is rows per second while copying,
+    `eta` the seconds until it is done, None while unknown. `throttled` says what holds the copy back, or is "".
     """
 
     name: str
@@ -207,6 +208,8 @@ class Workflow:
     lag: float | None = None
     copies: tuple[TableCopy, ...] = ()
     rate: float | None = None
+    eta: float | None = None
+    throttled: str = ""
     vdiff: VDiffSummary | None = None
     cutover: str = ""
     tablet: str = ""

@@ -43,7 +43,8 @@ class SourceTables(StrEnum):
 class Move:
     """One MoveTables workflow. `tables` is ("*",) until the planner resolves it against the live source.
 
-    Durations are in seconds. `mirror_percent` is 0 to 100.
+    Durations are in seconds. `mirror_percent` is 0 to 100. `defer_secondary_keys` None leaves it to the size of each
+    table. A throttle's limit of 0 means not to look.
     """
 
     name: str
@@ -53,7 +54,9 @@ class Move:
     exclude: tuple[str, ...] = ()
     state: MoveState = MoveState.RUNNING
     on_ddl: OnDdl = OnDdl.IGNORE
-    defer_secondary_keys: bool = False
+    defer_secondary_keys: bool | None = None
+    throttle_max_replica_lag: float = 5.0
+    throttle_max_history_list: int = 1_000_000
     verify_before_switch: bool = True
     verify_max_age: float = 86400.0
     mirror_percent: float = 0.0

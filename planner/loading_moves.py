@@ -42,6 +42,7 @@ def _move(
     name: str, mark: Mark, node: MappingNode, known: Collection[str], absent: Collection[str], report: Report
 ) -> _PlacedMove:
     verify, cutover, cleanup = node.child("verify"), node.child("cutover"), node.child("cleanup")
+    throttle = node.child("throttle")
     state = _STATES.get(node.text("state"), MoveState.RUNNING)
     everything = node.text("tables") == ALL_TABLES
     tables = [(ALL_TABLES, node.value_mark("tables"))] if everything else node.texts("tables")
@@ -68,7 +69,13 @@ def _move(
         exclude=tuple(sorted(table for table, _ in exclude)),
         state=state,
         on_ddl=_choice(OnDdl, node.text("on_ddl"), Move.on_ddl),
-        defer_secondary_keys=node.flag("defer_secondary_keys", Move.defer_secondary_keys),
+        defer_secondary_keys=(
+            node.flag("defer_secondary_keys", False)
+            if "defer_secondary_keys" in node.entries
+            else Move.defer_secondary_keys
+        ),
+        throttle_max_replica_lag=_duration(throttle, "max_replica_lag", Move.throttle_max_replica_lag),
+        throttle_max_history_list=int(throttle.number("max_history_list", Move.throttle_max_history_list)),
         verify_before_switch=verify.flag("before_switch", Move.verify_before_switch),
         verify_max_age=_duration(verify, "max_age", Move.verify_max_age),
         mirror_percent=float(node.child("mirror").number("percent", Move.mirror_percent)),

@@ -95,7 +95,6 @@ def to_document(cluster: Cluster) -> dict[str, Any]:
 def _move(cluster: Cluster, workflow: Workflow) -> dict[str, Any]:
     copied = sum(copy.rows_copied for copy in workflow.copies)
     total = sum(copy.rows_copied if copy.done else max(copy.rows_total, copy.rows_copied) for copy in workflow.copies)
-    left = total - copied
     # The traffic is told from the side of the move itself, whichever way this workflow streams.
     ends = (workflow.target, workflow.source) if workflow.reverse else (workflow.source, workflow.target)
     return {
@@ -108,7 +107,8 @@ def _move(cluster: Cluster, workflow: Workflow) -> dict[str, Any]:
         "rows_copied": copied,
         "rows_total_estimate": total,
         "rate": workflow.rate,
-        "eta": round(left / workflow.rate, 1) if workflow.rate and left > 0 else None,
+        "eta": None if workflow.eta is None else round(workflow.eta, 1),
+        "throttled": workflow.throttled,
         "lag": workflow.lag,
         "traffic_state": traffic_state(cluster.routing_rules, *ends, workflow.tables),
         "cutover": workflow.cutover,
@@ -183,6 +183,8 @@ def _move_text(move: dict[str, Any]) -> str:
         line += f", {move['rate']:,.0f} rows/s" if move["rate"] else ""
         line += f", ETA {duration_text(move['eta'])}" if move["eta"] is not None else ""
         lines.append(line)
+    if move["throttled"]:
+        lines.append(f"  held:    throttled: {move['throttled']}")
     if move["state"] != "Frozen":
         lines.append("  lag:     " + (f"{move['lag']:.1f} s" if move["lag"] is not None else "unknown"))
     if move["cutover"]:

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import pymysql
-from pymysql.connections import MysqlPacket, OKPacketWrapper
 from pymysql.constants import CLIENT, COMMAND
 from pymysql.cursors import DictCursor, SSCursor
+from pymysql.protocol import OKPacketWrapper
 
 from executor.errors import MovetablesError
 from executor.native.flavor import (
@@ -142,8 +142,7 @@ class Connection:
             except BaseException:
                 raw._force_close()
                 raise
-            packet: MysqlPacket = raw._read_packet()
-            done: Any = OKPacketWrapper(packet)  # type: ignore[no-untyped-call]
+            done: Any = OKPacketWrapper(raw._read_packet())
         except pymysql.err.Error as error:
             raise _mapped(self.login, error) from error
         return done.affected_rows, (done.message or b"").decode(), done.warning_count

@@ -11,7 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, Row
@@ -75,10 +75,20 @@ ADDED_COLUMNS = {
 
 
 @dataclass(frozen=True)
+class ThrottleLimits:
+    """What a copy waits for: `max_replica_lag` in seconds, `max_history_list` in old row versions; 0 means nothing."""
+
+    max_replica_lag: float = 5.0
+    max_history_list: int = 1_000_000
+
+
+@dataclass(frozen=True)
 class StreamRecord:
     """One row of `vreplication`: the stream of `workflow`, living on the primary of `keyspace` (its target).
 
-    `db_name` is the target database, `source_db_name` the source's. Times are seconds since the epoch.
+    `db_name` is the target database, `source_db_name` the source's. Times are seconds since the epoch. While rows are
+    copied, `copy_rate` is in rows per second, `copy_end` is when it will be done, 0 while unknown, and
+    `reason_throttled` says what holds it back.
     """
 
     id: int
@@ -87,7 +97,6 @@ class StreamRecord:
     source_keyspace: str
     tables: tuple[str, ...]
     on_ddl: OnDdl
-    defer_secondary_keys: bool
     pos: str
     state: StreamState
     message: str
@@ -98,6 +107,10 @@ class StreamRecord:
     time_updated: float
     transaction_timestamp: float
     time_heartbeat: float
+    reason_throttled: str = ""
+    copy_rate: float = 0.0
+    copy_end: float = 0.0
+    throttle: ThrottleLimits = ThrottleLimits()
 
     @property
     def frozen(self) -> bool:
@@ -138,7 +151,6 @@ def _record(row: Row) -> StreamRecord:
         source_keyspace=row["source_keyspace"],
         tables=tuple(json.loads(row["tables"])),
         on_ddl=OnDdl(options.get("on_ddl", "IGNORE")),
-        defer_secondary_keys=bool(options.get("defer_secondary_keys", False)),
         pos=row["pos"],
         state=StreamState(row["state"]),
         message=row["message"],
@@ -149,6 +161,10 @@ def _record(row: Row) -> StreamRecord:
         time_updated=row["time_updated"],
         transaction_timestamp=row["transaction_timestamp"],
         time_heartbeat=row["time_heartbeat"],
+        reason_throttled=row.get("reason_throttled", ""),
+        copy_rate=row.get("copy_rate", 0.0),
+        copy_end=row.get("copy_end", 0.0),
+        throttle=ThrottleLimits(**options.get("throttle", {})),
     )
 
 
@@ -175,7 +191,7 @@ def create_stream(
     db_name: str,
     source_db_name: str,
     on_ddl: OnDdl = OnDdl.IGNORE,
-    defer_secondary_keys: bool = False,
+    throttle: ThrottleLimits | None = None,
     pos: str = "",
     copy: bool,
 ) -> None:
@@ -184,7 +200,7 @@ def create_stream(
     Without `copy` the stream starts at `pos` (a reverse stream).
     """
     now = time.time()
-    options = json.dumps({"on_ddl": on_ddl.value, "defer_secondary_keys": defer_secondary_keys})
+    options = json.dumps({"on_ddl": on_ddl.value, "throttle": asdict(throttle or ThrottleLimits())})
     with connection.transaction():
         connection.execute(
             f"INSERT IGNORE INTO {SCHEMA}.vreplication (keyspace, workflow, source_keyspace, tables, options, pos, "

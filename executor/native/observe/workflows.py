@@ -23,13 +23,12 @@ def observe_workflows(connection: Connection, keyspace: str, tablet: str, state:
 
 def _workflow(connection: Connection, record: sidecar.StreamRecord, tablet: str, state: TopologyState) -> Workflow:
     rows = connection.query(
-        f"SELECT table_name, rows_copied, rows_total, done, started_at, updated_at FROM {sidecar.SCHEMA}.copy_state "
+        f"SELECT table_name, rows_copied, rows_total, done FROM {sidecar.SCHEMA}.copy_state "
         "WHERE vrepl_id=%s ORDER BY table_name",
         [record.id],
     )
-    copying = [row for row in rows if row["started_at"] and not row["done"]]
-    copied = sum(row["rows_copied"] for row in rows)
-    seconds = sum(max(0.0, row["updated_at"] - row["started_at"]) for row in rows if row["started_at"])
+    copying = record.state is StreamState.COPYING
+    now = time.time()
     cutover = state.cutover(record.keyspace, record.workflow)
     return Workflow(
         name=record.workflow,
@@ -40,13 +39,15 @@ def _workflow(connection: Connection, record: sidecar.StreamRecord, tablet: str,
         message=record.message,
         frozen=record.frozen,
         position=record.pos,
-        lag=lag_of(record, time.time()),
+        lag=lag_of(record, now),
         copies=tuple(
             TableCopy(row["table_name"], row["rows_copied"], max(row["rows_total"], row["rows_copied"]),
                       bool(row["done"]))
             for row in rows
         ),
-        rate=copied / seconds if copying and seconds > 0 else None,
+        rate=record.copy_rate if copying and record.copy_rate > 0 else None,
+        eta=max(0.0, record.copy_end - now) if copying and record.copy_end > 0 else None,
+        throttled=record.reason_throttled if copying else "",
         vdiff=latest(connection, record.keyspace, record.workflow),
         cutover="" if cutover is None else cutover.phase,
         tablet=tablet,

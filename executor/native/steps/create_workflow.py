@@ -23,6 +23,9 @@ from planner.steps.create_workflow import CreateWorkflow
 _AUTO_INCREMENT = re.compile(r" AUTO_INCREMENT=\d+(?=[^')]*$)")
 _KEY_LINE = re.compile(r"^\s*((?:FULLTEXT |SPATIAL )?KEY `((?:[^`]|``)+)` .*?),?$")
 
+DEFER_BYTES = 16 << 20
+"""Tables of this size get their secondary keys after the copy, unless the plan says otherwise."""
+
 
 def perform(step: CreateWorkflow, access: Access, progress: Progress) -> None:
     """Creates what is missing. The record comes first, so that everything after it is known to be ours.
@@ -48,7 +51,7 @@ def perform(step: CreateWorkflow, access: Access, progress: Progress) -> None:
             db_name=target_database,
             source_db_name=source_database,
             on_ddl=move.on_ddl,
-            defer_secondary_keys=move.defer_secondary_keys,
+            throttle=sidecar.ThrottleLimits(move.throttle_max_replica_lag, move.throttle_max_history_list),
             copy=True,
         )
         reached("create:stream")
@@ -88,7 +91,7 @@ def _create_table(
         raise MovetablesError(f"table {table} of {step.move.source} vanished", "plan again")
     definition = _AUTO_INCREMENT.sub("", str(row["Create Table"]))
     target.execute(f"USE {quote(target_database)}")
-    deferred = _secondary_keys(definition) if step.move.defer_secondary_keys else {}
+    deferred = _deferred_keys(source, source_database, table, definition, step.move.defer_secondary_keys)
     if deferred:
         record = sidecar.stream(target, step.move.target, step.move.name)
         if record is None:
@@ -103,13 +106,33 @@ def _create_table(
         target.execute(f"ALTER TABLE {quote(table)} {drops}")
 
 
+def _deferred_keys(
+    source: Connection, database: str, table: str, definition: str, wanted: bool | None
+) -> dict[str, str]:
+    """The keys to add after the copy, as ``{name: definition}``; unless the plan says, those of large tables."""
+    if wanted is False or "FOREIGN KEY" in definition:
+        return {}
+    size, referenced = 0, 0
+    for described in describe_tables(source, database, [table]):
+        size = described.data_length
+        referenced = source.value(
+            "SELECT COUNT(*) FROM information_schema.key_column_usage "
+            "WHERE referenced_table_schema=%s AND referenced_table_name=%s",
+            [database, table],
+        )
+    if referenced or (wanted is None and size < DEFER_BYTES):
+        return {}
+    keys = _secondary_keys(definition)
+    if wanted is None:  # others wait while a server adds those of other kinds
+        keys = {name: text for name, text in keys.items() if text.startswith("KEY")}
+    return keys
+
+
 def _secondary_keys(definition: str) -> dict[str, str]:
-    """The keys of a CREATE TABLE that are not unique and that no foreign key of it needs, as ``{name: definition}``.
+    """The keys of a CREATE TABLE that are not unique, as ``{name: definition}``.
 
     Unique keys stay: without them the copy could hold duplicates that only the end would show.
     """
-    if "FOREIGN KEY" in definition:
-        return {}
     auto_increment = set(re.findall(r"^\s*`((?:[^`]|``)+)` .*\bAUTO_INCREMENT\b", definition, re.MULTILINE))
     found = {}
     for line in definition.splitlines():

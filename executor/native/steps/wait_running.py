@@ -57,14 +57,16 @@ def _report(workflow: Workflow, progress: Progress) -> None:
     total = sum(copy.rows_total for copy in workflow.copies)
     if workflow.state is StreamState.RUNNING:
         progress.update("catching up", done=done, total=total, reason=f"the stream is {workflow.lag or 0:.0f}s behind")
-    elif workflow.rate:
+    elif workflow.throttled:
+        progress.update("copying", done=done, total=max(done, total) or None, reason=f"throttled: {workflow.throttled}")
+    elif workflow.eta is not None:
         copying = [copy.table for copy in workflow.copies if not copy.done]
         progress.update(
-            f"copying {', '.join(copying[:3])}",
+            f"copying {', '.join(copying[:3])}" if copying else "adding secondary keys",
             done=done,
             total=max(done, total),
             rate=workflow.rate,
-            eta=max(0, total - done) / workflow.rate,
+            eta=workflow.eta,
         )
     else:
         progress.update("copying", done=done, total=max(done, total) or None, reason="no chunk is finished yet")

@@ -54,7 +54,8 @@ def read_copy_states(connection: Connection, stream_id: int) -> list[CopyState]:
 class Copier:
     """Copies the tables of one stream, batch by batch, with `workers` pairs of connections.
 
-    `connect_source` and `connect_target` make connections; see `ChunkCopier`.
+    `connect_source` and `connect_target` make connections; see `ChunkCopier`. `recorded_at` is the time, in seconds
+    since the epoch, that the last batch wrote into the copy's state.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Copier:
         self._workers = workers
         self._planner = connect_source()
         self._chunk_rows = self._first_chunk_rows()
+        self.recorded_at = 0.0
         self._chunks = ChunkCopier(connect_source, connect_target, target_database, self._auto_increment())
 
     def _first_chunk_rows(self) -> dict[str, int]:
@@ -166,6 +168,7 @@ class Copier:
                 f"(SELECT IFNULL(SUM(rows_copied),0) FROM {sidecar.SCHEMA}.copy_state WHERE vrepl_id=%s) WHERE id=%s",
                 [now, self.stream_id, self.stream_id],
             )
+        self.recorded_at = now
 
 
 def _fitting(rows: int) -> int:

@@ -1,0 +1,153 @@
+"""The copy phase of a stream: batches of chunks, each while the applier stands at a marker, until all is copied."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from executor.crashpoints import reached
+from executor.native import sidecar
+from executor.native.servers import Connection, Login, connect
+from executor.native.stream import copy, copy_progress
+from executor.native.stream.copy import Copier, CopyState, read_copy_states
+from executor.native.stream.copy_progress import CopyProgress, RowCounts
+from executor.native.stream.deferred_keys import DeferredKeys
+from executor.native.stream.layout import TableLayout, describe_tables
+from executor.native.stream.throttle import Throttle
+
+MAX_BATCH_SECONDS = 4.0
+"""A batch holds the applier up for as long as it takes, so this bounds the lag that copying causes."""
+SHORT_STALL = 0.1
+"""Batches become longer while catching up takes less than this part of them."""
+WAIT_SECONDS = 0.3
+
+
+class Copying:
+    """Copies what is not copied yet, then adds the keys that were deferred.
+
+    `layouts` are the target's, `stall` applies the source's log up to a marker that it writes now; `stopping` tells
+    that the stream shall end. `source` and `target` are connections to the primaries for this thread.
+    """
+
+    def __init__(
+        self,
+        record: sidecar.StreamRecord,
+        layouts: Sequence[TableLayout],
+        logins: tuple[Login, Login],
+        source: Connection,
+        target: Connection,
+        stall: Callable[[], None],
+        stopping: Callable[[], bool],
+        throttle: Throttle,
+        workers: int,
+    ) -> None:
+        self._record = record
+        self._layouts = tuple(layouts)
+        self._logins = logins
+        self._source = source
+        self._target = target
+        self._stall = stall
+        self._stopping = stopping
+        self._throttle = throttle
+        self._workers = workers
+        self._keys = DeferredKeys(lambda: connect(logins[1], apply=True), record.id, record.db_name)
+
+    def run(self) -> None:
+        """Returns when everything is copied, or `stopping` answers True. Raises what copying raises."""
+        states = read_copy_states(self._target, self._record.id)
+        with ExitStack() as stack:
+            stack.callback(self._throttle.close)
+            stack.callback(self._keys.close)
+            if any(not state.done for state in states):
+                states = self._copy(states, stack)
+            for state in states:
+                if state.done:
+                    self._begin_keys(state.table)
+            self._finish_keys()
+
+    def _copy(self, states: list[CopyState], stack: ExitStack) -> list[CopyState]:
+        layouts = [_on(layout, self._record.source_db_name) for layout in self._layouts]
+        unfinished = {state.table for state in states if not state.done}
+        progress = self._first_progress(states)
+        counts = RowCounts(lambda: connect(self._logins[0]), [la for la in layouts if la.name in unfinished])
+        stack.callback(counts.close)
+        copier = Copier(
+            self._record.id,
+            layouts,
+            self._record.db_name,
+            lambda: connect(self._logins[0]),
+            lambda: connect(self._logins[1], apply=True, local_files=True),
+            self._workers,
+        )
+        stack.callback(copier.close)
+        seconds = copy.BATCH_SECONDS
+        while any(not state.done for state in states) and not self._stopping():
+            began = time.monotonic()
+            self._stall()
+            if self._stopping():
+                return states  # not at the marker: what a chunk would read now may be older than what was applied
+            if reason := self._throttle.reason():
+                self._hold(reason, progress)
+                continue
+            stalled = time.monotonic() - began
+            states = copier.copy_batch(states, self._target, seconds)
+            self._throttle.wrote(copier.recorded_at)
+            self._show(progress, states, counts)
+            reached("stream:chunks_copied")
+            for state in states:
+                if state.done:
+                    self._begin_keys(state.table)
+            quick = stalled < SHORT_STALL * seconds
+            seconds = min(MAX_BATCH_SECONDS, seconds * 1.5) if quick else copy.BATCH_SECONDS
+        return states
+
+    def _first_progress(self, states: Sequence[CopyState]) -> CopyProgress:
+        tables = describe_tables(self._source, self._record.source_db_name, self._record.tables)
+        for table in tables:
+            self._target.execute(
+                f"UPDATE {sidecar.SCHEMA}.copy_state SET rows_total=%s "
+                "WHERE vrepl_id=%s AND table_name=%s AND rows_total=0",
+                [table.rows, self._record.id, table.name],
+            )
+        progress = CopyProgress(
+            self._record.id,
+            {table.name: table.rows for table in tables},
+            {table.name: table.data_length / max(1, table.rows) for table in tables},
+        )
+        progress.sample(time.time(), states, {})
+        return progress
+
+    def _show(self, progress: CopyProgress, states: Sequence[CopyState], counts: RowCounts) -> None:
+        changed = progress.counted(dict(counts.counts))
+        rate, end = progress.sample(time.time(), states, self._keys.pending(self._target))
+        copy_progress.record(self._target, self._record.id, rate, end, changed)
+        self._reason("")
+
+    def _hold(self, reason: str, progress: CopyProgress) -> None:
+        progress.pause()
+        self._reason(reason)
+        copy_progress.record(self._target, self._record.id, 0.0, 0.0, {})
+        time.sleep(WAIT_SECONDS)
+
+    def _reason(self, reason: str) -> None:
+        self._target.execute(
+            f"UPDATE {sidecar.SCHEMA}.vreplication SET reason_throttled=%s, time_throttled=%s "
+            "WHERE id=%s AND NOT (reason_throttled='' AND %s='')",
+            [reason[:1000], time.time() if reason else 0.0, self._record.id, reason],
+        )
+
+    def _begin_keys(self, table: str) -> None:
+        if table in self._keys.pending(self._target):
+            self._keys.begin(table)
+
+    def _finish_keys(self) -> None:
+        """The stream goes on while the keys are added, unless the server can add them only when nobody writes."""
+        while self._keys.busy and not self._stopping():
+            if not self._keys.standing:
+                self._stall()
+            self._keys.wait(WAIT_SECONDS)
+
+
+def _on(layout: TableLayout, database: str) -> TableLayout:
+    return TableLayout(database, layout.name, layout.columns, layout.key, layout.key_name, layout.generated)
