@@ -20,7 +20,7 @@ from executor.native.binlog.rows import TableVersion
 
 _REPLACE, _INSERT, _REMOVE = range(3)
 _PARTIAL_JSON = 1
-_LEG = re.compile(r'\[(?P<index>\d+)\]|\.(?:(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<name>[^.\["]+))')
+_LEG = re.compile(r'\[(?P<last>last)?(?:-?(?P<index>\d+))?\]|\.(?:(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<name>[^.\["]+))')
 
 
 def made_whole(table: TableVersion, rows: Rows) -> Rows:
@@ -111,13 +111,16 @@ def _changed(document: Node, diffs: bytes) -> Node:
 
 def _apply(root: list[Node], operation: int, path: str, value: Node) -> None:
     holder: dict[str, Node] | list[Node] = root
-    legs: list[int | str] = [0, *_legs(path)]
-    for leg in legs[:-1]:
-        inner = holder[leg]  # type: ignore[index]
+    last: int | str = 0
+    for leg in _legs(path):
+        inner = holder[last]  # type: ignore[index]
         if not isinstance(inner, dict | list):
+            if leg in (0, -1):  # the only element of a value that is no array is the value itself
+                continue
             raise Malformed(f"a partial update of JSON changes {path}, and there is nothing to be changed")
-        holder = inner
-    last = legs[-1]
+        if isinstance(inner, dict) and leg in (0, -1):
+            continue
+        holder, last = inner, leg
     if isinstance(holder, list) and isinstance(last, int):
         if operation == _INSERT:
             holder.insert(last, value)
@@ -135,14 +138,16 @@ def _apply(root: list[Node], operation: int, path: str, value: Node) -> None:
 
 
 def _legs(path: str) -> list[int | str]:
-    """The legs of a JSON path such as ``$.a[0]."b c"``."""
+    """The legs of a JSON path such as ``$.a[0]."b c"[last-1]``; those from the end are negative, -1 the last."""
     legs: list[int | str] = []
     at = 1
     while at < len(path):
         match = _LEG.match(path, at)
         if match is None:
             raise Malformed(f"a partial update of JSON names the path {path}, which cannot be read")
-        if match["index"] is not None:
+        if match["last"]:
+            legs.append(-1 - int(match["index"] or 0))
+        elif match["index"] is not None:
             legs.append(int(match["index"]))
         else:
             legs.append(json.loads(match["quoted"]) if match["quoted"] is not None else match["name"])
