@@ -108,6 +108,14 @@ def create(
             "has what its primary had at the start; what differs there is looked at again on the primaries.",
         ),
     ] = "PRIMARY",
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Rewrite rows of the target that differ from the source's, in order with the stream, and look at them "
+            "again. Refused once writes have switched. Ours, not Vitess's.",
+        ),
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="As in Vitess. Create always waits: the comparison runs in this command.")
     ] = False,
@@ -121,6 +129,8 @@ def create(
     Example: movetables vdiff create customer.commerce2customer -i plans/commerce/inventory.yaml
 
     Example: movetables vdiff create customer.commerce2customer --tables corder --tablet-types RDONLY,REPLICA,PRIMARY
+
+    Example: movetables vdiff create customer.commerce2customer --repair
     """
     del wait
     options = VDiffOptions(
@@ -134,6 +144,7 @@ def create(
         auto_retry=auto_retry,
         max_diff_duration=_seconds("--max-diff-duration", max_diff_duration),
         tablet_types=tuple(name.strip().upper() for name in tablet_types.split(",") if name.strip()),
+        repair=repair,
     )
     identity = kept.checked_uuid(uuid, ()) if uuid else str(uuids.uuid4())
     names = [name.strip() for name in tables.split(",") if name.strip()] if tables else None
@@ -280,8 +291,8 @@ def _run(
     if report.has_mismatch:
         raise VerificationMismatch(
             f"VDiff {uuid} found differences between source and target of {workflow}",
-            f"movetables vdiff show {workflow} {uuid} --format json shows samples; repair the target rows, then "
-            "compare again",
+            f"movetables vdiff show {workflow} {uuid} --verbose shows samples; movetables vdiff create {workflow} "
+            "--repair makes the target's rows those of the source",
         )
     return 0
 

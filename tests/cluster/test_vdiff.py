@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from executor.errors import LockHeld, Refused, TimedOut, Usage
 from executor.native import sidecar
 from executor.native.local.server import LocalServer
-from executor.native.servers import ServerError
 from executor.native.vdiff import records, show
 from executor.native.vdiff.confirm import NotRunning
 from executor.native.vdiff.options import VDiffOptions
@@ -20,9 +18,17 @@ from executor.native.vdiff.run import run_vdiff
 from executor.native.vdiff.summary import latest
 from planner.cluster import StreamState
 from tests.cluster.conftest import Pairing, Ports, Templates
-from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters, fresh_move, only_table, running_servers
-
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
+from tests.cluster.vdiff_move import (
+    KEYSPACE,
+    MANY,
+    WORKFLOW,
+    Move,
+    Writers,
+    counters,
+    fresh_move,
+    only_table,
+    running_servers,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,47 +43,6 @@ def servers(
 def move(servers: list[LocalServer]) -> Iterator[Move]:
     with fresh_move(servers) as move:
         yield move
-
-
-DIFFERENCES = {
-    "one microsecond": ("v DATETIME(6)", "'2024-05-05 10:00:00.123456'", "'2024-05-05 10:00:00.123457'"),
-    "one microsecond of a timestamp": ("v TIMESTAMP(6) NULL", "'2024-05-05 10:00:00'", "'2024-05-05 10:00:00.000001'"),
-    "one microsecond of a time": ("v TIME(6)", "'-10:00:00.000001'", "'-10:00:00.000002'"),
-    "one ulp of a double": ("v DOUBLE", "0.1e0", "0.10000000000000002e0"),
-    "one ulp of a float": ("v FLOAT", "0.1e0", "0.100000009e0"),
-    "case": ("v VARCHAR(10) COLLATE utf8mb4_general_ci", "'abc'", "'abC'"),
-    "accent": ("v VARCHAR(10) COLLATE utf8mb4_unicode_ci", "'abc'", "'äbc'"),
-    "trailing space": ("v VARCHAR(10)", "'abc'", "'abc '"),
-    "trailing space of a text": ("v TEXT", "'abc'", "'abc '"),
-    "trailing zero byte": ("v VARBINARY(10)", "X'6100'", "X'61'"),
-    "NULL and the empty string": ("v VARCHAR(10)", "NULL", "''"),
-    "NULL and the word": ("v VARCHAR(10)", "NULL", "'NULL'"),
-    "NULL and zero": ("v INT", "NULL", "0"),
-    "swapped neighbours": ("v VARCHAR(10), w VARCHAR(10)", "'a','b'", "'b','a'"),
-    "shifted border": ("v VARCHAR(10), w VARCHAR(10)", "'ab','c'", "'a','bc'"),
-    "shifted border with quotes": ("v VARCHAR(10), w VARCHAR(10)", "'a'',''b','c'", "'a','b'',''c'"),
-    "latin1": ("v VARCHAR(10) CHARACTER SET latin1", "'é'", "'e'"),
-    "bit": ("v BIT(64)", "b'1'", "~b'0'"),
-    "enum": ("v ENUM('a','b')", "'a'", "'b'"),
-    "last digit": ("v DECIMAL(30,10)", "12345678901234567890.0000000001", "12345678901234567890.0000000002"),
-    "json spacing": ("v JSON", "'{\"a\":1}'", "'{\"a\": 1}'"),
-    "one byte of a blob": ("v LONGBLOB", "CONCAT(REPEAT('x',100000),'y')", "CONCAT(REPEAT('x',100000),'z')"),
-    "zero date": ("v DATE", "'0000-00-00'", "NULL"),
-}
-
-
-@pytest.mark.parametrize("what", DIFFERENCES)
-def test_a_difference_in_one_value_is_found(move: Move, what: str) -> None:
-    columns, here, there = DIFFERENCES[what]
-    move.begin(f"id INT PRIMARY KEY, {columns}", f"VALUES (1,{here}),(2,{here}),(3,{here})")
-    assert counters(move.vdiff()) == (3, 0, 0, 0)
-    move.on_target("DELETE FROM t WHERE id=2", f"INSERT INTO t VALUES (2,{there})")
-    report = move.vdiff()
-    assert counters(report) == (2, 1, 0, 0)
-    source, target = only_table(report).mismatch_samples[0]
-    assert source["id"] == target["id"] == "2"
-    if what not in ("NULL and the word", "one byte of a blob"):  # look alike as text, and where it is cut off
-        assert source["v"] != target["v"]
 
 
 def test_missing_and_extra_rows_are_found_at_both_ends(move: Move) -> None:
@@ -178,43 +143,6 @@ def test_a_limit_ends_the_comparison(move: Move) -> None:
     move.begin("id INT PRIMARY KEY, v INT", MANY)
     move.on_target("UPDATE t SET v=0 WHERE id=2000")
     assert counters(move.vdiff(limit=1000)) == (1000, 0, 0, 0)
-
-
-PACE = 0.004
-"""Seconds between two statements of a writer: the stream shares our processor with everything else."""
-
-
-class Writers:
-    """Threads that change rows of the source all the time until stopped."""
-
-    def __init__(self, move: Move, *statements: Callable[[random.Random], str]) -> None:
-        self._stop = threading.Event()
-        self.written = 0
-        self.errors: list[ServerError] = []
-        self._threads = [threading.Thread(target=self._write, args=(move, i, statements)) for i in range(2)]
-
-    def _write(self, move: Move, seed: int, statements: tuple[Callable[[random.Random], str], ...]) -> None:
-        chance = random.Random(seed)
-        with move.connect_source() as source:
-            while not self._stop.is_set():
-                try:
-                    source.execute(chance.choice(statements)(chance))
-                except ServerError as error:
-                    self.errors.append(error)
-                    return
-                self.written += 1
-                self._stop.wait(PACE)
-
-    def __enter__(self) -> Writers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-        assert not self.errors
 
 
 def test_nothing_is_reported_while_rows_change(move: Move) -> None:

@@ -23,8 +23,6 @@ from planner.cluster import TabletType
 from tests.cluster.conftest import Pairing, Ports, Templates
 from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters, fresh_move, running_servers
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 
 @pytest.fixture(scope="module")
 def servers(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from executor.native import sidecar
 from executor.native.local import server as programs
 from executor.native.local.server import LocalServer
-from executor.native.servers import Connection, connect
+from executor.native.servers import Connection, ServerError, connect
 from executor.native.stream.stream import Stream
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.report import TableReport, VDiffReport
@@ -149,3 +150,40 @@ def counters(report: VDiffReport) -> tuple[int, int, int, int]:
 
 
 MANY = "SELECT seq, seq FROM seq_1_to_3000"
+
+
+PACE = 0.004
+"""Seconds between two statements of a writer: the stream shares our processor with everything else."""
+
+
+class Writers:
+    """Threads that change rows of the source all the time until stopped."""
+
+    def __init__(self, move: Move, *statements: Callable[[random.Random], str]) -> None:
+        self._stop = threading.Event()
+        self.written = 0
+        self.errors: list[ServerError] = []
+        self._threads = [threading.Thread(target=self._write, args=(move, i, statements)) for i in range(2)]
+
+    def _write(self, move: Move, seed: int, statements: tuple[Callable[[random.Random], str], ...]) -> None:
+        chance = random.Random(seed)
+        with move.connect_source() as source:
+            while not self._stop.is_set():
+                try:
+                    source.execute(chance.choice(statements)(chance))
+                except ServerError as error:
+                    self.errors.append(error)
+                    return
+                self.written += 1
+                self._stop.wait(PACE)
+
+    def __enter__(self) -> Writers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        assert not self.errors

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Difference:
     """Values of one or two columns, as SQL: `here` on the source and `there` on the target.
 
-    `only` names the server whose type it is, or that keeps it: MariaDB makes 0.0 of -0.0. `look_alike` values differ in nothing that a sample shows.
+    `only` names the server whose type it is, or that keeps it: MariaDB makes 0.0 of -0.0. `look_alike` values differ in
+    nothing that a sample shows.
     """
 
     types: tuple[str, ...]
@@ -71,6 +72,9 @@ DIFFERENCES = {
     "year": _one("YEAR", "2000", "0000"),
     "last digit": _one("DECIMAL(65,30)", "1.000000000000000000000000000001", "1.000000000000000000000000000002"),
     "number and fraction": _one("JSON", "'{\"a\": 1}'", "'{\"a\": 1.0}'"),
+    "JSON decimal and double": _one(
+        "JSON", "JSON_ARRAY(CAST(1.5 AS DECIMAL(3,1)))", "'[1.5]'", "mysql", look_alike=True
+    ),
     "JSON null": _one("JSON", "NULL", "'null'"),
     "JSON spacing": _one("JSON", "'{\"a\":1}'", "'{\"a\": 1}'", "mariadb"),
     "one byte of a blob": _one(

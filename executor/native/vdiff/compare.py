@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -24,8 +24,10 @@ from executor.native.vdiff.digest import (
     readable,
 )
 from executor.native.vdiff.options import VDiffOptions
+from executor.native.vdiff.repair import Repairer
 from executor.native.vdiff.report import RowText, TableReport
 from executor.native.vdiff.samples import kept, shortened
+from planner.cluster import Column
 
 _T = TypeVar("_T")
 
@@ -93,6 +95,7 @@ class TableComparison:
         self,
         readers: Readers,
         confirmer: Confirmer,
+        repairer: Repairer | None,
         source: TableLayout,
         target: TableLayout,
         options: VDiffOptions,
@@ -100,7 +103,7 @@ class TableComparison:
         last_key: KeyValues | None,
         chunk_rows: int,
     ) -> None:
-        self._readers, self._confirmer = readers, confirmer
+        self._readers, self._confirmer, self._repairer = readers, confirmer, repairer
         self._source, self._target = source, target
         self._options = options
         self.report = report
@@ -162,8 +165,24 @@ class TableComparison:
         suspects: dict[str, KeyValues] = {}
         self._narrow(keys, source, target, suspects)
         wanted = self._samples if self._wants_samples() else ()
-        for verdict in self._confirmer.verdicts(self._source, self._target, suspects, wanted):
+        verdicts = self._confirmer.verdicts(self._source, self._target, suspects, wanted)
+        if self._repairer is not None:
+            verdicts = self._repaired(self._repairer, suspects, verdicts, wanted)
+        for verdict in verdicts:
             self._judge(verdict)
+
+    def _repaired(
+        self, repairer: Repairer, keys: dict[str, KeyValues], verdicts: list[Verdict], samples: Sequence[Column]
+    ) -> list[Verdict]:
+        """`verdicts` after the rows that differ were rewritten, and looked at once more."""
+        wrong = {verdict.identity: keys[verdict.identity] for verdict in verdicts if not verdict.same}
+        if not wrong:
+            return verdicts
+        repairer.repair(self._source, self._target, list(wrong.values()))
+        again = self._confirmer.verdicts(self._source, self._target, wrong, samples)
+        repaired = self.report.repaired + sum(verdict.same for verdict in again)
+        self.report = replace(self.report, repaired=repaired)
+        return [verdict for verdict in verdicts if verdict.same] + again
 
     def _narrow(self, keys: Range, source: Digest, target: Digest, suspects: dict[str, KeyValues]) -> None:
         """Adds the rows of `keys` that seem to differ to `suspects`, and counts those that do not."""

@@ -157,7 +157,7 @@ def text_expression(column: Column) -> str:
     """
     name = quote(column.name)
     hexadecimal = f"CONCAT('0x',HEX({name}))"
-    if column.data_type in TEXT:
+    if column.data_type in TEXT or column.data_type == "json":
         text = f"CONVERT({name} USING utf8mb4)"
         if (column.charset or "utf8mb4").startswith("utf8mb"):
             return text

@@ -33,7 +33,7 @@ _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 _PLAIN = frozenset({"decimal", "date", "time", "datetime", "timestamp"})
 _FLOATS = frozenset({"float", "double"})
 _AS_NUMBER = frozenset({"bit", "enum", "set", "year"})
-TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "json"})
+TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 BINARY = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
 
 NO_VALUE = "_binary'N'"
@@ -74,6 +74,7 @@ def _parts(column: Column) -> Iterator[str]:
     elif kind in _AS_NUMBER:
         value = f"CAST({name} AS UNSIGNED)"
     else:
-        yield literal_expression(column)  # writes the word for NULL by itself
+        # JSON with the types of its values, which its text hides; shapes, vectors, addresses. NULL is a word there.
+        yield literal_expression(column)
         return
     yield f"IFNULL({value},{NO_VALUE})" if column.nullable else value

@@ -43,13 +43,25 @@ def pairs_of(
                     f"table {name} is not in database {database} of the {side}", "SHOW TABLES there tells what is"
                 )
         table = there[name]
-        layout = layout_of(stream.source_db_name, table)
+        layout = as_text(layout_of(stream.source_db_name, table), here[name])
         size = table.data_length // max(table.rows, 1)
         rows = max(MIN_ROWS, min(MAX_ROWS, CHUNK_BYTES // (2 * size + 16)))
         other = _target_layout(layout, stream.db_name, here[name])
         whole = not layout.key or not _same_order(layout, here[name], source.flavor == target.flavor)
         pairs[name] = Pair(layout, other, rows, whole)
     return pairs
+
+
+def as_text(source: TableLayout, table: Table) -> TableLayout:
+    """`source` with JSON as text where the target has it as text: MariaDB knows no other."""
+    there = {column.name: column.data_type for column in table.columns}
+    columns = tuple(
+        replace(column, data_type="longtext", charset="utf8mb4")
+        if column.data_type == "json" and there.get(column.name) != "json"
+        else column
+        for column in source.columns
+    )
+    return replace(source, columns=columns)
 
 
 def _target_layout(source: TableLayout, database: str, table: Table) -> TableLayout:

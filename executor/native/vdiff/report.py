@@ -23,7 +23,8 @@ class TableReport:
     """What was found in one table.
 
     `rows_compared` is the number of keys looked at on either side, the sum of the four counters after it.
-    `mismatch_samples` are pairs (source row, target row). `updated_at` is in seconds since the epoch.
+    `repaired` of the matching ones were made so. `mismatch_samples` are pairs (source row, target row). `updated_at` is
+    in seconds since the epoch.
     """
 
     table: str
@@ -38,6 +39,7 @@ class TableReport:
     extra_source_samples: tuple[RowText, ...] = ()
     extra_target_samples: tuple[RowText, ...] = ()
     updated_at: float = 0.0
+    repaired: int = 0
 
     @property
     def has_mismatch(self) -> bool:
@@ -53,7 +55,7 @@ class TableReport:
             "MismatchedRows": self.mismatched,
             "ExtraRowsSource": self.extra_source,
             "ExtraRowsTarget": self.extra_target,
-        }
+        } | self._repaired()
         if self.extra_source_samples:
             shown["ExtraRowsSourceSample"] = [{"Row": _sorted(row)} for row in self.extra_source_samples]
         if self.extra_target_samples:
@@ -65,6 +67,10 @@ class TableReport:
             ]
         return shown
 
+    def _repaired(self) -> dict[str, int]:
+        """Ours, not Vitess's: only there when something was repaired."""
+        return {"RepairedRows": self.repaired} if self.repaired else {}
+
     def summary(self) -> dict[str, Any]:
         """The table's line of the summary, in Vitess's shape."""
         shown: dict[str, Any] = {
@@ -75,7 +81,7 @@ class TableReport:
             "MismatchedRows": self.mismatched,
             "ExtraRowsSource": self.extra_source,
             "ExtraRowsTarget": self.extra_target,
-        }
+        } | self._repaired()
         if self.updated_at:
             shown["LastUpdated"] = time_text(self.updated_at)
         return shown
@@ -97,6 +103,7 @@ def table_report(table: str, state: str, table_rows: int, report: str, updated_a
         extra_source_samples=tuple(sample["Row"] for sample in kept.get("ExtraRowsSourceSample", ())),
         extra_target_samples=tuple(sample["Row"] for sample in kept.get("ExtraRowsTargetSample", ())),
         updated_at=updated_at,
+        repaired=kept.get("RepairedRows", 0),
     )
 
 
@@ -125,6 +132,11 @@ class VDiffReport:
     def has_mismatch(self) -> bool:
         """True when anything differs in any table."""
         return any(table.has_mismatch for table in self.tables)
+
+    @property
+    def tells(self) -> bool:
+        """True when there is something to tell of its tables: differences, or repairs."""
+        return self.has_mismatch or any(table.repaired for table in self.tables)
 
     def progress(self, now: float) -> tuple[float, str]:
         """(percentage, ETA as text or "") at time `now`.
@@ -156,7 +168,7 @@ class VDiffReport:
         }
         if self.completed_at is not None:
             shown["CompletedAt"] = time_text(self.completed_at)
-        if verbose or self.has_mismatch:
+        if verbose or self.tells:
             tables = sorted(self.tables, key=lambda table: table.table)
             shown["TableSummary"] = {table.table: table.summary() for table in tables}
             shown["Reports"] = {table.table: {SHARD: table.counters()} for table in tables}
@@ -186,7 +198,7 @@ class VDiffReport:
             lines.append(f"Progress:     {percentage:.2f}%" + (f", ETA: {eta}" if eta else ""))
         if self.completed_at is not None:
             lines.append(f"CompletedAt:  {time_text(self.completed_at)}")
-        if verbose or self.has_mismatch:
+        if verbose or self.tells:
             for table in sorted(self.tables, key=lambda table: table.table):
                 lines += _table_lines(table)
                 lines += _sample_lines(table) if verbose else []
@@ -204,6 +216,7 @@ def _table_lines(table: TableReport) -> list[str]:
         ("MismatchedRows:   ", table.mismatched),
         ("ExtraRowsSource:  ", table.extra_source),
         ("ExtraRowsTarget:  ", table.extra_target),
+        ("RepairedRows:     ", table.repaired),
     ):
         if count:
             lines.append(f"\t{name}{count}")

@@ -21,6 +21,7 @@ from executor.native.vdiff.moment import same_moment
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.pairs import Pair, pairs_of
 from executor.native.vdiff.patience import Patience
+from executor.native.vdiff.repair import Repairer, require_repairable
 from executor.native.vdiff.report import COMPLETED, ERROR, PENDING, STARTED, STOPPED, TableReport, VDiffReport
 from executor.native.vdiff.sides import Sides
 from executor.native.vdiff.whole import WholeComparison
@@ -235,7 +236,18 @@ class _Run:
             stack.callback(confirmer.close)
             readers = Readers(lambda: connect(self._sides.read_source), lambda: connect(self._sides.read_target))
             stack.callback(readers.close)
-            self._compare_tables(pairs, report.tables, readers, confirmer, marking)
+            repairer = None
+            if record.options.repair:
+                require_repairable(record.workflow, pairs)
+                repairer = Repairer(
+                    self._connect_source,
+                    lambda: connect(self._sides.target, apply=True),
+                    marking,
+                    record.keyspace,
+                    record.workflow,
+                )
+                stack.callback(repairer.close)
+            self._compare_tables(pairs, report.tables, readers, confirmer, repairer, marking)
 
     def _compare_tables(
         self,
@@ -243,6 +255,7 @@ class _Run:
         tables: Sequence[TableReport],
         readers: Readers,
         confirmer: Confirmer,
+        repairer: Repairer | None,
         marking: Marking,
     ) -> None:
         last_keys = records.last_keys(self._connection, self._record)
@@ -257,6 +270,7 @@ class _Run:
             comparison = TableComparison(
                 readers,
                 confirmer,
+                repairer,
                 pair.source,
                 pair.target,
                 self._record.options,

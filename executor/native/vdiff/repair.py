@@ -1,0 +1,114 @@
+"""Rewrites rows of the target that differ, from the source, in order with the stream that keeps the target equal.
+
+For some rows at a time: lock them on the source against writers, wait until the stream has applied a marker written
+after that, and write them to the target in a transaction that holds the stream's record. So nothing about these rows
+is on its way, the stream cannot apply anything meanwhile, and a cutover, which stops the stream first, cannot pass.
+What writers do after the locks are released reaches the target through the stream, over what was written here. Killed
+anywhere, the target's transaction was committed or not; the next comparison finds what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from executor.crashpoints import reached
+from executor.errors import Refused, TimedOut
+from executor.native import sidecar
+from executor.native.servers import ServerError, quote
+from executor.native.stream.layout import TableLayout
+from executor.native.vdiff.confirm import LOCKED_SECONDS, LOCKED_TRIES, Marking, require_running
+from executor.native.vdiff.digest import Connect, KeyValues
+from executor.native.vdiff.pairs import Pair
+
+BATCH = 100
+STATEMENT_BYTES = 1_000_000
+REVERSE = "_reverse"
+
+
+class Repairer:
+    """Repairs rows of the tables of one workflow. `target` makes connections that may write to fenced tables."""
+
+    def __init__(self, source: Connect, target: Connect, marking: Marking, keyspace: str, workflow: str) -> None:
+        self._source, self._target = source(), target()
+        self._source.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        self._source.execute("SET SESSION innodb_lock_wait_timeout=1")
+        self._marking = marking
+        self._keyspace, self._workflow = keyspace, workflow
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._source.close()
+        self._target.close()
+
+    def repair(self, source: TableLayout, target: TableLayout, keys: Sequence[KeyValues]) -> None:
+        """Makes the target's rows with `keys` what they are on the source: writes them, or deletes what is not there.
+
+        Raises NotRunning when the stream stops, TimedOut when rows are never free or the stream is never near enough.
+        """
+        for start in range(0, len(keys), BATCH):
+            self._repair(source, target, keys[start : start + BATCH])
+
+    def _repair(self, source: TableLayout, target: TableLayout, keys: Sequence[KeyValues]) -> None:
+        for _ in range(LOCKED_TRIES):
+            self._marking.catch_up()
+            self._source.execute("START TRANSACTION")
+            try:
+                rows = self._source.query(
+                    f"SELECT {source.tuple_expression} AS r FROM {source.qualified} "
+                    f"FORCE INDEX ({quote(source.key_name)}) WHERE {source.matching(keys)} LOCK IN SHARE MODE"
+                )
+                self._marking.wait_for_marker(LOCKED_SECONDS)
+                self._write(target, keys, [str(row["r"]) for row in rows])
+                reached("vdiff.repaired")
+                return
+            except TimedOut:
+                continue
+            except ServerError as error:
+                if not error.transient:
+                    raise
+            finally:
+                if self._source.open:
+                    self._source.execute("ROLLBACK")
+        raise TimedOut(
+            f"rows of {source.name} are never free to be repaired: their writers do not pause, or the stream is never "
+            f"less than {LOCKED_SECONDS:g} s behind",
+            "let the stream catch up, or write less; then resume the VDiff",
+        )
+
+    def _write(self, target: TableLayout, keys: Sequence[KeyValues], rows: list[str]) -> None:
+        with self._target.transaction():
+            self._target.query(
+                f"SELECT id FROM {sidecar.SCHEMA}.vreplication WHERE keyspace=%s AND workflow=%s FOR UPDATE",
+                [self._keyspace, self._workflow],
+            )
+            record = sidecar.stream(self._target, self._keyspace, self._workflow)
+            require_running(record, self._keyspace, self._workflow)
+            self._target.execute(f"DELETE FROM {target.qualified} WHERE {target.matching(keys)}")
+            for values in _grouped(rows):
+                # REPLACE: a row of the target that has a unique value of one of these is wrong, or changes soon.
+                self._target.execute(f"REPLACE INTO {target.qualified} ({target.column_list}) VALUES {values}")
+
+
+def require_repairable(workflow: str, pairs: Mapping[str, Pair]) -> None:
+    """Raises Refused when rows of these tables may not be rewritten."""
+    if workflow.endswith(REVERSE):
+        raise Refused(
+            f"{workflow} is a reverse workflow: writes have switched, and nothing is repaired after that",
+            "compare without --repair; to repair, switch writes back first",
+        )
+    for name, pair in pairs.items():
+        if pair.whole:
+            raise Refused(
+                f"table {name} cannot be repaired: it has no key that both servers order alike",
+                "leave it out with --tables, or leave --repair out",
+            )
+
+
+def _grouped(rows: list[str]) -> list[str]:
+    groups: list[str] = []
+    for row in rows:
+        if groups and len(groups[-1]) + len(row) < STATEMENT_BYTES:
+            groups[-1] += "," + row
+        else:
+            groups.append(row)
+    return groups
