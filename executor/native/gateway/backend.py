@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from executor.native.flavor import flavor_of
+from executor.native.flavor import MINIMUM_MARIADB, MINIMUM_MYSQL, flavor_of
 from executor.native.gateway import auth, packets
 from executor.native.gateway.errors import BackendLost, BackendUnavailable
 from executor.native.gateway.packets import ErrorPacket, frame, read_nul, text_rows
@@ -29,6 +29,8 @@ PASSED_ON = (
     | packets.CLIENT_DEPRECATE_EOF
 )
 """Capabilities that change answers: used towards the server exactly as the client negotiated them."""
+
+MYSQL_DEFAULT_COLLATION, UTF8MB4_GENERAL = 255, 45
 
 ALWAYS = (
     packets.CLIENT_LONG_PASSWORD  # without it, MariaDB would look for extended capabilities
@@ -51,7 +53,10 @@ class Answer:
 
 
 class Backend(PacketStream):
-    """One connection. `status` holds the server's last status flags; `thread_id` is its id on the server."""
+    """One connection. `status` holds the server's last status flags; `thread_id` is its id on the server.
+
+    `version` is what the server says of itself, such as ``10.11.6-MariaDB``.
+    """
 
     closed_error = BackendLost
 
@@ -59,6 +64,7 @@ class Backend(PacketStream):
         super().__init__()
         self.login = login
         self.thread_id = 0
+        self.version = ""
         self.status = packets.STATUS_AUTOCOMMIT
         self.deprecate_eof = False
         self.prepared: dict[int, int] = {}
@@ -242,11 +248,15 @@ class Backend(PacketStream):
             raise self._refused(greeting)
         version, pos = read_nul(greeting, 1)
         flavor = flavor_of(version.decode("latin1"))
-        if not flavor.mariadb or flavor.version < (10, 6):
+        minimum = MINIMUM_MARIADB if flavor.mariadb else MINIMUM_MYSQL
+        if flavor.version < minimum:
             raise BackendUnavailable(
                 f"{self.login.name} ({self.login.address}) runs {version.decode('latin1')}; "
-                "the gateway serves MariaDB 10.6 and later"
+                f"the gateway serves {flavor.name} {minimum[0]}.{minimum[1]} and later"
             )
+        self.version = version.decode("latin1").removeprefix("5.5.5-")
+        if flavor.mariadb and charset == MYSQL_DEFAULT_COLLATION:
+            charset = UTF8MB4_GENERAL  # MariaDB does not know that number, and would take its own default
         self.thread_id = int.from_bytes(greeting[pos : pos + 4], "little")
         nonce = greeting[pos + 4 : pos + 12]
         offered = int.from_bytes(greeting[pos + 13 : pos + 15] + greeting[pos + 18 : pos + 20], "little")

@@ -4,7 +4,7 @@ The greeting offers mysql_native_password, which every client has or replaces by
 with caching_sha2_password is verified with it, since the gateway knows the passwords. Anything else is asked to switch
 to mysql_native_password. Without configured users anybody may sign in (the gateway then listens on loopback only).
 
-The server version is MariaDB-like, because that is what answers behind it: clients choose SQL features by it.
+The server version is that of the servers behind it, MariaDB's or MySQL's: clients choose SQL features by it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from executor.native.gateway.errors import ER_ACCESS_DENIED, ER_PARSE, ClientGon
 from executor.native.gateway.packets import read_lenenc_bytes, read_nul
 from executor.native.gateway.stream import PacketStream
 
-SERVER_VERSION = "10.11.0-MariaDB-movetables"
+VERSION_SUFFIX = "-movetables"
 UTF8MB4 = 45
 
 OFFERED = (
@@ -61,11 +61,12 @@ class ClientHello:
         return bool(self.capabilities & packets.CLIENT_DEPRECATE_EOF)
 
 
-def greeting(connection_id: int, nonce: bytes) -> bytes:
-    """The payload of the first packet."""
+def greeting(connection_id: int, nonce: bytes, version: str) -> bytes:
+    """The payload of the first packet. `version` is that of a server behind the gateway."""
     return (
         b"\x0a"
-        + SERVER_VERSION.encode()
+        + version.encode()
+        + VERSION_SUFFIX.encode()
         + b"\0"
         + connection_id.to_bytes(4, "little")
         + nonce[:8]
@@ -83,14 +84,14 @@ def greeting(connection_id: int, nonce: bytes) -> bytes:
     )
 
 
-async def sign_in(client: PacketStream, connection_id: int, users: Mapping[str, str]) -> ClientHello:
-    """Greets a client and verifies it; its OK packet is still to be sent.
+async def sign_in(client: PacketStream, connection_id: int, users: Mapping[str, str], version: str) -> ClientHello:
+    """Greets a client as a server of `version` and verifies it; its OK packet is still to be sent.
 
     Raises GatewayError (access denied, protocol too old) and ClientGone.
     """
     nonce = bytes(secrets.choice(range(33, 127)) for _ in range(20))
     client.seq = -1
-    client.send(greeting(connection_id, nonce))
+    client.send(greeting(connection_id, nonce, version))
     payload = await client.read()
     try:
         hello, plugin, answer = _parse(payload)

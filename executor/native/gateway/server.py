@@ -61,7 +61,8 @@ class _Gateway:
         try:
             try:
                 async with asyncio.timeout(SIGN_IN_TIMEOUT):
-                    hello = await sign_in(client, session_id, self._users)
+                    version = await self._snapshots.server_version(self._login_of)
+                    hello = await sign_in(client, session_id, self._users, version)
                 session = Session(
                     session_id, client, hello, self._snapshots, self._login_of, self.sessions, self._hold_window
                 )

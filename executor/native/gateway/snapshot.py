@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from executor.errors import MovetablesError
@@ -19,10 +20,11 @@ from executor.native.gateway.errors import BackendLost, BackendUnavailable
 from executor.native.gateway.routing import Route, Target, route
 from executor.native.gateway.statement import Statement
 from executor.native.servers import Login, ServerError
-from executor.native.topology import SCHEMA, Topology, TopologyState
+from executor.native.topology import SCHEMA, TabletRecord, Topology, TopologyState
 from planner.routing import as_mapping
 
 IDLE_INTERVAL, SWITCHING_INTERVAL, HEARTBEAT, RETRY_INTERVAL = 0.1, 0.005, 1.0, 0.5
+PROBE_TIMEOUT = 2.0
 _ROUTES_KEPT = 10_000
 _log = logging.getLogger(__name__)
 
@@ -73,6 +75,24 @@ class Snapshots:
         self._beat = 0.0
         self._seen = -1
         self._down = False
+        self._version = ""
+        self._version_of: TabletRecord | None = None
+
+    async def server_version(self, login_of: Callable[[TabletRecord], Login]) -> str:
+        """What the PRIMARY of the first keyspace says that it is; the topology server before there is one."""
+        state = self.current.state
+        primary = next(filter(None, (state.primary(k.name) for k in state.keyspaces)), None)
+        if primary is not None and primary != self._version_of:
+            try:
+                probe = await connect(login_of(primary), timeout=PROBE_TIMEOUT)
+            except BackendUnavailable as error:
+                _log.info("which version to tell clients is not known yet: %s", error)
+            else:
+                self._version, self._version_of = probe.version, primary
+                probe.close()
+        if not self._version and self._connection is not None:
+            return self._connection.version
+        return self._version
 
     async def start(self, timeout: float) -> None:
         """Reads the first snapshot; raises MovetablesError when there is none within `timeout` seconds."""

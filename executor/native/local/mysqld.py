@@ -109,6 +109,7 @@ def arguments(server: LocalServer, options: tuple[str, ...]) -> list[str]:
         "--log-bin-trust-function-creators=ON",
         "--binlog-expire-logs-seconds=0",  # a new replica begins at the first binlog
         "--mysqlx=OFF",
+        "--local-infile=ON",  # as MariaDB has it
         "--secure-file-priv=",
         # As small as it gets: a cluster has seven of these.
         "--innodb-redo-log-capacity=64M",
