@@ -104,7 +104,7 @@ class Server:
     """Facts of one server that decide whether tables can be moved from or to it, read from its variables.
 
     `missing_privileges` lists what our user lacks. `free_bytes` is None where it cannot be read.
-    `error` is set, and nothing else, when the server did not answer.
+    `error` is set when the server did not answer, and nothing else but the `flavor` of one that we start.
     """
 
     address: str

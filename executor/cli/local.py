@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,6 +15,14 @@ from executor.cli.prompt import ask, require_terminal
 from executor.cli.terminal import Terminal, table
 from executor.native.local import up as cluster
 
+
+class Server(StrEnum):
+    """What the embedded cluster can be made of."""
+
+    MARIADB = "mariadb"
+    MYSQL = "mysql"
+
+
 app = typer.Typer(
     help="The embedded cluster: real servers on this machine.",
     rich_markup_mode=None,
@@ -22,14 +31,24 @@ app = typer.Typer(
 
 
 @app.command("up")
-def up(context: typer.Context, inventory: Inventory = DEFAULT_INVENTORY) -> None:
+def up(
+    context: typer.Context,
+    inventory: Inventory = DEFAULT_INVENTORY,
+    server: Annotated[
+        Server | None,
+        typer.Option(
+            "--server",
+            help="Which servers to start where the inventory does not say; kept for later commands. mariadb at first.",
+        ),
+    ] = None,
+) -> None:
     """Start the topology, the tablets that it knows, and serve. Whatever runs already is left alone.
 
     Example: movetables local up -i plans/commerce/inventory.yaml
     """
     terminal: Terminal = context.obj
     environment = open_inventory(inventory)
-    cluster.up(environment, terminal.note)
+    cluster.up(environment, terminal.note, flavor=server.value if server is not None else "")
     listener = environment.gateway
     terminal.result(f"Cluster {environment.name} is up. Connect with: mysql -h {listener.host} -P {listener.port}")
 

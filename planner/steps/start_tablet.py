@@ -51,7 +51,8 @@ class StartTablet(Step):
         tablet = cluster.tablet(self.alias)
         if tablet is None or _hides_facts(tablet):
             return cluster
-        server = Server(address=f"{self.host}:{self.port}", flavor="MariaDB")
+        flavor = tablet.server.flavor if tablet.server is not None else ""
+        server = Server(address=f"{self.host}:{self.port}", flavor=flavor or "MariaDB")
         return cluster.with_tablet(replace(tablet, running=True, server=server))
 
     def describe(self) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from executor.errors import MovetablesError, Refused, TimedOut
-from executor.native.local import mariadbd
+from executor.native.local import mariadbd, mysqld
 from executor.native.local.cluster import LocalCluster
 from executor.native.local.processes import Process, file_lock, process, read_pid_file, write_pid_file
 from executor.native.local.serve import Child
-from executor.native.local.server import LocalServer
+from executor.native.local.server import COMPLETE, LocalServer, start
 from executor.native.logins import Logins, make_secret
 from executor.native.promotion import lacks
 from executor.native.topology import TabletRecord
@@ -100,6 +100,45 @@ def test_a_data_folder_that_cannot_be_made_is_named(inventory: Inventory, tmp_pa
         LocalCluster(replace(inventory, data_dir=tmp_path / "file")).claim()
     with pytest.raises(MovetablesError, match="cannot be made"):
         LocalCluster(replace(inventory, data_dir=Path("/proc/nowhere"))).claim()
+
+
+def test_the_server_that_was_chosen_is_kept_until_the_cluster_is_gone(inventory: Inventory) -> None:
+    cluster = LocalCluster(inventory)
+    assert cluster.server_for(MANAGED).flavor == "mariadb"
+    cluster.choose_flavor("mysql")
+    assert LocalCluster(inventory).server_for(MANAGED).flavor == "mysql"
+    cluster.choose_flavor("mariadb")  # nothing was made yet
+    (inventory.data_dir / MANAGED / "data").mkdir(parents=True)
+    with pytest.raises(Refused, match="is made of MariaDB servers; asked for MySQL"):
+        cluster.choose_flavor("mysql")
+    cluster.choose_flavor("mariadb")
+
+
+def test_what_the_inventory_says_goes_before_what_was_chosen(inventory: Inventory) -> None:
+    tablets = tuple(replace(t, server=replace(t.server, flavor="mysql")) for t in inventory.tablets)
+    said = replace(inventory, tablets=tablets, topology=replace(inventory.topology, flavor="mysql"))
+    cluster = LocalCluster(said)
+    assert cluster.server_for(MANAGED).flavor == "mysql"
+    cluster.choose_flavor("mysql")
+    with pytest.raises(Refused, match="says server: mysql; asked for mariadb"):
+        cluster.choose_flavor("mariadb")
+
+
+def test_a_data_folder_of_the_other_server_is_refused(inventory: Inventory) -> None:
+    server = LocalCluster(inventory).server_for(MANAGED)
+    server.data.mkdir(parents=True)
+    (server.data / COMPLETE).write_text("mysql\n")
+    with pytest.raises(Refused, match=f"the data folder of {MANAGED} was made by MySQL; expected MariaDB"):
+        start(server, inventory.data_dir / "unused")
+
+
+def test_without_mysql_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(mysqld, "found", lambda _: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert not mysqld.installed()
+    with pytest.raises(MovetablesError, match="mysqld of MySQL was not found") as caught:
+        mysqld.program()
+    assert "script/mysql" in caught.value.hint
 
 
 def test_only_managed_tablets_have_a_local_server(inventory: Inventory) -> None:

@@ -67,6 +67,11 @@ class LocalCluster:
         except FileNotFoundError:
             return DEFAULT_FLAVOR
 
+    def flavor_of(self, alias: str) -> str:
+        """mariadb or mysql: what the server of a managed tablet is, or will be when it is started."""
+        tablet = self.inventory.tablet(alias)
+        return (tablet.server.flavor if tablet is not None else "") or self.flavor
+
     def choose_flavor(self, flavor: str) -> None:
         """Keeps `flavor` as that of servers that the inventory says nothing about, for this and all later commands.
 

@@ -44,8 +44,17 @@ class StatusRow:
     restarts: int = 0
 
 
-def up(inventory: Inventory, progress: Progress, *, program: Sequence[str] = PROGRAM, timeout: float = 60.0) -> None:
+def up(
+    inventory: Inventory,
+    progress: Progress,
+    *,
+    flavor: str = "",
+    program: Sequence[str] = PROGRAM,
+    timeout: float = 60.0,
+) -> None:
     """Starts the topology, the managed tablets that it knows, and serve; whatever runs already is left alone.
+
+    `flavor` is mariadb or mysql and is kept as that of all servers that the inventory says nothing about.
 
     Returns when the gateway listens and every role reports that it does its work. Raises MovetablesError when
     something does not start within `timeout` seconds, and Refused when the data folder is not this cluster's. What
@@ -54,6 +63,8 @@ def up(inventory: Inventory, progress: Progress, *, program: Sequence[str] = PRO
     cluster = LocalCluster(inventory)
     cluster.claim()
     with file_lock(cluster.data_dir / "lock" / "up"):  # one up or down at a time
+        if flavor:
+            cluster.choose_flavor(flavor)
         served = read_pid_file(pid_file(cluster)) is not None
         ran_before = {server.name for server in cluster.servers() if server.pid() is not None}
         try:

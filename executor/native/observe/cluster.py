@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from executor.errors import MovetablesError
 from executor.native.access import Access
+from executor.native.flavor import FLAVOR_NAMES
 from executor.native.local.cluster import LocalCluster
 from executor.native.observe.server import observe_server
 from executor.native.observe.tables import observe_tables
@@ -96,16 +97,18 @@ def _stands_for_keyspace(tablet: Tablet, tablets: list[Tablet]) -> bool:
 
 
 def _observe_tablet(access: Access, state: TopologyState, tablets: list[Tablet], tablet: Tablet) -> _Found:
-    address = f"{tablet.host}:{tablet.port}"
+    local = LocalCluster(access.inventory)
+    flavor = FLAVOR_NAMES[local.flavor_of(tablet.alias)] if tablet.managed else ""
+    silent = Server(address=f"{tablet.host}:{tablet.port}", flavor=flavor)
     try:
         connection = connect(_login(access, state, tablet), connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS)
     except MovetablesError as error:
-        return _Found(replace(tablet, server=Server(address=address, error=error.message)))
+        return _Found(replace(tablet, server=replace(silent, error=error.message)))
     with connection:
         try:
             return _read_tablet(access, state, tablets, tablet, connection)
         except MovetablesError as error:
-            return _Found(replace(tablet, server=Server(address=address, error=error.message)))
+            return _Found(replace(tablet, server=replace(silent, error=error.message)))
 
 
 def _read_tablet(
