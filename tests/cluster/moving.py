@@ -292,8 +292,7 @@ class Moving:
         with self.source() as source, self.target() as target:
             for name in self.move.tables:
                 here, there = contents(source, SOURCE, name), contents(target, TARGET, name)
-                missing = [row for row in here if row not in set(there)][:3]
-                extra = [row for row in there if row not in set(here)][:3]
+                missing, extra = list(set(here) - set(there))[:3], list(set(there) - set(here))[:3]
                 assert here == there, f"{name}: {len(here)} and {len(there)} rows; missing {missing}, extra {extra}"
 
     def settled_equal(self) -> None:
