@@ -22,8 +22,9 @@ TABLETS = {"commerce": "zone1-0000000100", "customer": "zone1-0000000200"}
 
 INVENTORY = """\
 version: 1
-name: bench
-data_dir: ./bench
+name: {5}
+data_dir: ./{5}
+server: {4}
 topology: {{port: {0}, managed: local}}
 gateway: {{port: {1}}}
 keyspaces:
@@ -47,19 +48,22 @@ moves:
     target: customer
     tables: [{tables}]
     state: {state}
-    defer_secondary_keys: {defer}
-    verify: {{before_switch: false}}
+{defer}    verify: {{before_switch: false}}
 """
 
 
 class BenchCluster:
-    """Use with ``with``: it is made anew, and deleted at the end. `first_port` and the three after it must be free."""
+    """Use with ``with``: it is made anew, and deleted at the end. `first_port` and the three after it must be free.
 
-    def __init__(self, first_port: int) -> None:
+    `server` is mariadb or mysql.
+    """
+
+    def __init__(self, first_port: int, server: str = "mariadb") -> None:
+        name = f"bench{first_port}"
         self.folder = ROOT / "data"
-        self._inventory_file = self.folder / "bench.yaml"
-        self._plan_file = self.folder / "bench-plan.yaml"
-        text = INVENTORY.format(*range(first_port, first_port + 4))
+        self._inventory_file = self.folder / f"{name}.yaml"
+        self._plan_file = self.folder / f"{name}-plan.yaml"
+        text = INVENTORY.format(*range(first_port, first_port + 4), server, name)
         self.folder.mkdir(exist_ok=True)
         self._inventory_file.write_text(text)
         self.inventory = load_inventory(text, str(self._inventory_file), self.folder)
@@ -78,9 +82,12 @@ class BenchCluster:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._movetables("local", "reset", "--yes")
 
-    def move(self, tables: Sequence[str], state: str, *, defer_secondary_keys: bool = False) -> None:
+    def move(self, tables: Sequence[str], state: str, *, defer_secondary_keys: bool | None = None) -> None:
         """Applies a plan that asks for `state` of the move of `tables`."""
-        self._apply(PLAN + MOVE.format(tables=", ".join(tables), state=state, defer=str(defer_secondary_keys).lower()))
+        defer = ""
+        if defer_secondary_keys is not None:
+            defer = f"    defer_secondary_keys: {str(defer_secondary_keys).lower()}\n"
+        self._apply(PLAN + MOVE.format(tables=", ".join(tables), state=state, defer=defer))
 
     def vdiff(self, workflow: str) -> float:
         """Compares a workflow with the command; returns seconds. Raises SystemExit when anything differs."""
