@@ -30,6 +30,8 @@ CODES: Mapping[str, str] = {
     "MT208": "no tables to move",
     "MT209": "an interrupted command left fences behind",
     "MT210": "a table to move has triggers",
+    "MT211": "source and target are of two kinds, MariaDB and MySQL, and a column has no exact counterpart",
+    "MT212": "a foreign key changes rows that a server does not log",
     "MT301": "the binary log is off",
     "MT302": "binlog_format is not ROW",
     "MT303": "binlog_row_image is not FULL",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from planner import translation
 from planner.checks import refuse
 from planner.cluster import Cluster, Keyspace, Table
 from planner.document import Move
@@ -35,7 +36,9 @@ def movable(cluster: Cluster, move: Move) -> tuple[Refusal, ...]:
     for name in move.tables:
         table = source.table(name)
         found.extend(_unknown(cluster, source, move, name) if table is None else table_refusals(move.source, table))
+        found.extend(_untranslatable(cluster, move, table))
     found.extend(foreign_keys(source, move))
+    found.extend(cascades(cluster, source, move))
     found.extend(_other_workflows(cluster, move))
     found.extend(_target(cluster, move))
     found.extend(_disk(cluster, move))
@@ -92,6 +95,16 @@ def table_refusals(keyspace: str, table: Table) -> Iterable[Refusal]:
             )
 
 
+def _untranslatable(cluster: Cluster, move: Move, table: Table | None) -> Iterable[Refusal]:
+    sides = [cluster.primary(name) for name in (move.source, move.target)]
+    flavors = [side.server.flavor for side in sides if side is not None and side.server is not None]
+    if table is None or len(set(flavors)) < len(sides) or not all(flavors):
+        return
+    for what, why, hint in translation.obstacles(table, flavors[1]):
+        expected = f"what {flavors[1]} can keep exactly: {why}"
+        yield refuse("MT211", f"{what}, and {move.source} is {flavors[0]}, {move.target} {flavors[1]}", expected, hint)
+
+
 def foreign_keys(source: Keyspace, move: Move) -> Iterable[Refusal]:
     """Refuses foreign keys that the move would cut, in both directions."""
     for table in source.tables:
@@ -110,6 +123,30 @@ def foreign_keys(source: Keyspace, move: Move) -> Iterable[Refusal]:
             else:
                 continue
             yield refuse("MT206", what, "foreign keys within the moved tables", hint)
+
+
+def cascades(cluster: Cluster, source: Keyspace, move: Move) -> Iterable[Refusal]:
+    """Refuses foreign keys that change rows of moved tables where a server does not log what they change.
+
+    Both servers count: the reverse stream reads the target's log. The rows would differ without anybody noticing.
+    """
+    primaries = [cluster.primary(name) for name in (move.source, move.target)]
+    silent = [tablet for tablet in primaries if tablet and tablet.server and not tablet.server.logs_cascades]
+    if not silent:
+        return
+    for table in source.tables:
+        for key in table.foreign_keys:
+            if table.name in move.tables and key.cascades:
+                names = " and ".join(f"{tablet.keyspace} ({tablet.alias})" for tablet in silent)
+                yield refuse(
+                    "MT212",
+                    f"foreign key {key.name} of {move.source}.{table.name} changes rows by ON DELETE or ON UPDATE, which "
+                    f"is not written to the binary log of {names}",
+                    "RESTRICT or NO ACTION, or servers that log it: MySQL 9.6 and later with "
+                    "innodb_native_foreign_keys=OFF",
+                    f"make it again without the action, and let the application do its work: ALTER TABLE `{table.name}` "
+                    f"DROP FOREIGN KEY `{key.name}`;",
+                )
 
 
 def _other_workflows(cluster: Cluster, move: Move) -> Iterable[Refusal]:

@@ -59,8 +59,6 @@ TABLES = (
     "CREATE TABLE good (id INT PRIMARY KEY, price INT)",
     "CREATE TABLE taken (id INT PRIMARY KEY)",
     "CREATE TABLE keyless (id INT, UNIQUE KEY (id))",
-    "CREATE TABLE places (id INT PRIMARY KEY, at POINT NOT NULL)",
-    "CREATE TABLE hosts (id INT PRIMARY KEY, address INET6)",
     "CREATE TABLE watched (id INT PRIMARY KEY)",
     "CREATE TRIGGER watcher AFTER INSERT ON watched FOR EACH ROW SET @seen = NEW.id",
     "CREATE TABLE old_engine (id INT PRIMARY KEY) ENGINE=MyISAM",
@@ -72,12 +70,11 @@ TABLES = (
     "CREATE TABLE staying_child (id INT PRIMARY KEY, parent INT, "
     "CONSTRAINT into_it FOREIGN KEY (parent) REFERENCES moved_parent (id))",
 )
-MOVED = "good, taken, keyless, places, hosts, watched, old_engine, present, moved_child, moved_parent, ghost"
+MOVED = "good, taken, keyless, watched, old_engine, present, moved_child, moved_parent, ghost"
 FOUND = {
     "MT104": ("zone1-0000000101", "does not answer"),
     "MT201": ("ghost",),
     "MT202": ("commerce.keyless", "ADD PRIMARY KEY"),
-    "MT203": ("commerce.places.at", "point", "commerce.hosts.address", "inet6"),
     "MT204": ("commerce.old_engine", "MyISAM", "ENGINE=InnoDB"),
     "MT205": ("taken", "customer.other"),
     "MT206": ("out_of", "staying_parent", "into_it", "staying_child", "DROP FOREIGN KEY"),

@@ -11,6 +11,7 @@ from executor.crashpoints import reached
 from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.access import Access
+from executor.native.create_table import translated
 from executor.native.cutover.fence import create_statements, raise_fence
 from executor.native.servers import Connection, quote
 from executor.native.steps.base import change_topology, database_of, on, server_of
@@ -90,6 +91,7 @@ def _create_table(
     if row is None:
         raise MovetablesError(f"table {table} of {step.move.source} vanished", "plan again")
     definition = _AUTO_INCREMENT.sub("", str(row["Create Table"]))
+    definition = translated(definition, source.flavor, target.flavor)
     target.execute(f"USE {quote(target_database)}")
     deferred = _deferred_keys(source, source_database, table, definition, step.move.defer_secondary_keys)
     if deferred:
