@@ -236,7 +236,7 @@ def test_a_star_keeps_meaning_the_tables_of_the_workflow() -> None:
         ),
         (
             "MT203",
-            lambda c: with_tables(c, "commerce", table("corder", columns=(Column("g", "geometry", "geometry"),))),
+            lambda c: with_tables(c, "commerce", table("corder", columns=(Column("x", "xmltype", "xmltype"),))),
             "exclude: [corder]",
         ),
         ("MT204", lambda c: with_tables(c, "commerce", table("corder", engine="MyISAM")), "ENGINE=InnoDB"),
@@ -265,6 +265,29 @@ def test_a_star_keeps_meaning_the_tables_of_the_workflow() -> None:
             "MT210",
             lambda c: with_tables(c, "commerce", table("corder", triggers=("audit_corder",))),
             "DROP TRIGGER `audit_corder`",
+        ),
+        (
+            "MT211",
+            lambda c: with_server(
+                with_tables(c, "commerce", table("corder", columns=(Column("u", "uuid", "uuid"),))),
+                TARGET,
+                flavor="MySQL",
+                version="9.7.0",
+            ),
+            "exclude: [corder]",
+        ),
+        (
+            "MT212",
+            lambda c: with_server(
+                with_tables(
+                    c,
+                    "commerce",
+                    table("corder", foreign_keys=(ForeignKey("fk", ("id",), "vt_commerce", "customer", True),)),
+                ),
+                TARGET,
+                logs_cascades=False,
+            ),
+            "RESTRICT",
         ),
         ("MT301", lambda c: with_server(c, SOURCE, log_bin=False), "restart"),
         ("MT302", lambda c: with_server(c, SOURCE, binlog_format="STATEMENT"), "SET GLOBAL binlog_format = 'ROW'"),
