@@ -17,8 +17,9 @@ import pytest
 import schemas
 from executor.native.local.server import LocalServer
 from executor.native.topology import KeyspaceRecord, TabletRecord, Topology
-from executor.native.vdiff import show
+from executor.native.vdiff import records, show
 from executor.native.vdiff.run import run_vdiff
+from executor.native.waiting import wait_until
 from planner.cluster import TabletType
 from tests.cluster.conftest import Pairing, Ports, Templates
 from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters, fresh_move, running_servers
@@ -85,6 +86,7 @@ def test_a_killed_vdiff_goes_on_where_it_was(move: Move, tmp_path: Path) -> None
     killed = command(path, "create", name, uuid, kill_at="vdiff.saved")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with move.connect_target() as target:
+        wait_until(lambda: not records.is_running(target, uuid), 10, "the server to miss the killed process")
         kept = show.one(target, KEYSPACE, WORKFLOW, uuid)
         assert (kept.state, kept.rows_compared, kept.has_mismatch) == ("started", 20000, True)
         assert "the process that ran it has ended" in kept.error

@@ -12,8 +12,10 @@ import pytest
 import schemas
 from executor.errors import Usage
 from executor.native.vdiff import show
+from executor.native.vdiff.digest import readable
 from executor.native.vdiff.options import VDiffOptions, from_json
 from executor.native.vdiff.report import TableReport, VDiffReport, table_report
+from planner.cluster import Column
 
 NOW = 1_700_000_000.0
 UUID = "4b3f9b7e-6b4c-4b59-9d1b-0c2f2f4d9a11"
@@ -170,3 +172,48 @@ def test_the_list_is_a_grid() -> None:
             "State": "completed",
         }
     ]
+
+
+def test_repaired_rows_are_told_only_where_there_are_some() -> None:
+    assert "RepairedRows" not in json.dumps(parsed(COMPLETED, verbose=True))
+    repaired = replace(COMPLETED, tables=(replace(CLEAN, repaired=2),))
+    document = parsed(repaired)
+    assert document["HasMismatch"] is False
+    assert '"RepairedRows": 2' in json.dumps(document["Reports"])
+    assert '"RepairedRows": 2' in json.dumps(document["TableSummary"])
+    assert "\tRepairedRows:     2" in repaired.to_text(NOW).splitlines()
+    assert table_report("corder", "completed", 5, json.dumps(replace(CLEAN, repaired=2).counters()), NOW).repaired == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_extra_rows_to_compare": -1}, "--max-extra-rows-to-compare must not be a negative value"),
+        ({"max_diff_duration": -1.0}, "--max-diff-duration must not be a negative value"),
+        ({"tablet_types": ("MASTER",)}, "MASTER is no tablet type, valid ones are PRIMARY, REPLICA, RDONLY"),
+        ({"tablet_types": ()}, "--tablet-types names no tablet type"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(Usage, match=message):
+        VDiffOptions(**options)  # type: ignore[arg-type]
+
+
+def test_options_of_an_older_record_are_read() -> None:
+    assert from_json('{"limit": 5, "only_pks": true}') == VDiffOptions(limit=5, only_pks=True)
+    given = VDiffOptions(tablet_types=("RDONLY", "PRIMARY"), repair=True, auto_retry=False)
+    assert from_json(given.to_json()) == given
+
+
+@pytest.mark.parametrize(
+    ("data_type", "shown", "said"),
+    [
+        ("varbinary", "0x616C69636540646F6D61696E2E636F6D", "alice@domain.com"),
+        ("blob", "0x6100", "0x6100"),
+        ("blob", "0xFF", "0xFF"),
+        ("blob", "0x", ""),
+        ("varchar", "0x61", "0x61"),
+    ],
+)
+def test_bytes_that_people_can_read_are_shown_as_text(data_type: str, shown: str, said: str) -> None:
+    assert readable(Column("c", data_type, data_type), shown) == said
