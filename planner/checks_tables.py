@@ -140,12 +140,12 @@ def cascades(cluster: Cluster, source: Keyspace, move: Move) -> Iterable[Refusal
                 names = " and ".join(f"{tablet.keyspace} ({tablet.alias})" for tablet in silent)
                 yield refuse(
                     "MT212",
-                    f"foreign key {key.name} of {move.source}.{table.name} changes rows by ON DELETE or ON UPDATE, which "
-                    f"is not written to the binary log of {names}",
+                    f"foreign key {key.name} of {move.source}.{table.name} changes rows by ON DELETE or ON UPDATE, "
+                    f"which is not written to the binary log of {names}",
                     "RESTRICT or NO ACTION, or servers that log it: MySQL 9.6 and later with "
                     "innodb_native_foreign_keys=OFF",
-                    f"make it again without the action, and let the application do its work: ALTER TABLE `{table.name}` "
-                    f"DROP FOREIGN KEY `{key.name}`;",
+                    "make it again without the action, and let the application do its work: "
+                    f"ALTER TABLE `{table.name}` DROP FOREIGN KEY `{key.name}`;",
                 )
 
 

@@ -63,12 +63,13 @@ class Key:
 
 @dataclass(frozen=True, order=True)
 class ForeignKey:
-    """A foreign key of the table it belongs to."""
+    """A foreign key of the table it belongs to. `cascades` is true when it changes rows of that table by itself."""
 
     name: str
     columns: tuple[str, ...]
     referenced_database: str
     referenced_table: str
+    cascades: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -117,6 +118,7 @@ class Server:
     binlog_row_metadata: str = "FULL"
     binlog_order_commits: bool = True
     gtid: bool = True
+    logs_cascades: bool = True
     read_only: bool = False
     missing_privileges: tuple[str, ...] = ()
     free_bytes: int | None = None

@@ -20,6 +20,8 @@ CURABLE_ERRNOS = frozenset({1021, 1040, 1114, 1226, 1290, 1836, 3, 28})
 
 STRICT_SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
 """Refuses to change a value silently, and accepts every value that a source may hold (zero dates, id 0)."""
+CASCADES_VARIABLE = "innodb_native_foreign_keys"
+"""OFF since MySQL 9.6: what foreign keys change by themselves is in the binlog. MariaDB and older MySQL lack it."""
 FLAVOR_NAMES = {"mariadb": "MariaDB", "mysql": "MySQL"}
 """What options and inventories call a server, and what it calls itself."""
 MINIMUM_MARIADB = (10, 6)

@@ -18,8 +18,6 @@ from tests.cluster import moving
 from tests.cluster.moving import NAME, SOURCE, TARGET, Moving
 from tests.cluster.test_stream_copy import SHAPES, finish, make_tables, writers
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 pair, move = moving.pair, moving.move
 
 SOME = {name: SHAPES[name] for name in ("signed", "words", "unique", "binaries")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from executor.native.flavor import CASCADES_VARIABLE
 from executor.native.observe.privileges import missing_privileges
 from executor.native.servers import Connection
 from planner.cluster import Server
@@ -17,6 +18,7 @@ _VARIABLES = (
     "binlog_order_commits",
     "read_only",
     "gtid_mode",
+    CASCADES_VARIABLE,
 )
 
 
@@ -42,6 +44,7 @@ def observe_server(connection: Connection, database: str, data_dir: Path | None)
         # MariaDB has no such switch: InnoDB's commit_ordered always makes commits visible in binlog order.
         binlog_order_commits=mariadb or variables.get("binlog_order_commits") == "ON",
         gtid=mariadb or variables.get("gtid_mode") == "ON",
+        logs_cascades=variables.get(CASCADES_VARIABLE) == "OFF",
         read_only=variables.get("read_only", "OFF") != "OFF",
         missing_privileges=missing_privileges(connection, database),
         free_bytes=_free_bytes(data_dir),

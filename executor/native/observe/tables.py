@@ -11,6 +11,8 @@ from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.layout import describe_tables
 from planner.cluster import ForeignKey, Table
 
+_PASSIVE = ("RESTRICT", "NO ACTION")
+
 
 def observe_tables(
     connection: Connection, database: str, believed_fenced: Collection[str] | None = None
@@ -64,10 +66,19 @@ def _foreign_keys(connection: Connection, database: str) -> dict[str, list[Forei
         "ORDER BY table_name, constraint_name, ordinal_position",
         [database],
     )
+    cascading = {
+        (row["tbl"], row["name"])
+        for row in connection.query(
+            "SELECT table_name AS tbl, constraint_name AS name FROM information_schema.referential_constraints "
+            "WHERE constraint_schema=%s AND (delete_rule NOT IN %s OR update_rule NOT IN %s)",
+            [database, _PASSIVE, _PASSIVE],
+        )
+    }
     keys: dict[str, dict[str, ForeignKey]] = {}
     for row in rows:
         found = keys.setdefault(row["tbl"], {})
         known = found.get(row["name"])
         columns = (*known.columns, row["col"]) if known else (row["col"],)
-        found[row["name"]] = ForeignKey(row["name"], columns, row["db"], row["ref"])
+        cascades = (row["tbl"], row["name"]) in cascading
+        found[row["name"]] = ForeignKey(row["name"], columns, row["db"], row["ref"], cascades)
     return {table: list(found.values()) for table, found in keys.items()}

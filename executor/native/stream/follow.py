@@ -7,6 +7,7 @@ that the applier will not replay.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -29,7 +30,7 @@ from executor.native.servers import ServerError
 from executor.native.stream.apply import Applier
 from executor.native.stream.ddl import Effect, effect_of, names_in
 from executor.native.stream.layout import TableLayout
-from executor.native.stream.reach import clock_offset, differing, reaches_further
+from executor.native.stream.reach import clock_offset, differing, logs_cascades, reaches_further
 from executor.native.stream.repeat import Repeater
 from planner.document import OnDdl
 
@@ -40,6 +41,7 @@ MARKER = "marker"
 COPY_AGAIN = "the table must be copied again: set the move to state absent, apply, set it back and apply"
 _MARKER_KEY = ("keyspace", "workflow", "purpose")
 _SHOWN = 200
+_CASCADING = re.compile(r"\bON\s+(?:DELETE|UPDATE)\s+(?:CASCADE|SET\s+(?:NULL|DEFAULT))\b", re.IGNORECASE)
 
 
 class StopAtDdl(MovetablesError):
@@ -54,7 +56,8 @@ class Follower:
     """Reads transactions from `client` and hands their rows to `applier`.
 
     `record` names the workflow whose markers count. `describe` returns the layouts of the target's tables as they are
-    now (for EXEC and EXEC_IGNORE).
+    now (for EXEC and EXEC_IGNORE). Row events of the tables in `left_out` are dropped: a snapshot that is taken later
+    holds what they did.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Follower:
         self._source = client.login
         self._ahead = clock_offset(client.login)
         self._applier = applier
+        self.left_out: set[str] = set()
         self._record = record
         self._stopping = stopping
         self._describe = describe
@@ -133,6 +137,8 @@ class Follower:
     def _rows(self, change: RowsChange) -> None:
         if change.table.database == sidecar.SCHEMA:
             self._marker(change)
+            return
+        if change.table.table in self.left_out:
             return
         layout = self._layouts[change.table.table]
         missing = {column.name for column in layout.columns} ^ self._copied_columns(change, layout)
@@ -210,6 +216,11 @@ class Follower:
             raise MovetablesError(
                 f"a moved table was dropped, renamed or replaced without row events: {shown}",
                 f"if it is still to be moved: {COPY_AGAIN}; if it is gone: take it out of the move",
+            )
+        elif _CASCADING.search(statement.sql) and not logs_cascades(self._source):
+            raise MovetablesError(
+                f"a foreign key will change rows of moved tables, which the source does not log: {shown}",
+                f"drop it, or make it again with RESTRICT; {COPY_AGAIN}",
             )
         elif mode is OnDdl.IGNORE and effect is Effect.ROWS:
             raise MovetablesError(

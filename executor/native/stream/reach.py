@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
+from executor.native.flavor import CASCADES_VARIABLE
 from executor.native.servers import Connection, Login, connect
 from executor.native.stream.layout import TableLayout, describe_tables
 from planner.cluster import Column
@@ -65,6 +66,13 @@ def _difference(here: Column, there: Column) -> str:
 
 def _charset(column: Column) -> str:
     return {"utf8": "utf8mb3"}.get(column.charset or "", column.charset or "")
+
+
+def logs_cascades(source: Login) -> bool:
+    """True when what foreign keys change by themselves is in the source's binlog. Raises ServerError."""
+    with connect(source, read_timeout=TIMEOUT) as connection:
+        row = connection.one("SHOW GLOBAL VARIABLES LIKE %s", [CASCADES_VARIABLE])
+    return row is not None and row["Value"] == "OFF"
 
 
 def clock_offset(server: Login) -> float:
