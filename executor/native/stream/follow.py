@@ -15,6 +15,7 @@ from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.binlog import positions
 from executor.native.binlog.events import RowsKind
+from executor.native.binlog.rows import Decoder
 from executor.native.binlog.transactions import (
     Begin,
     Commit,
@@ -30,6 +31,7 @@ from executor.native.servers import ServerError
 from executor.native.stream.apply import Applier
 from executor.native.stream.ddl import Effect, effect_of, names_in
 from executor.native.stream.layout import TableLayout
+from executor.native.stream.match import matching_row
 from executor.native.stream.reach import clock_offset, differing, logs_cascades, reaches_further
 from executor.native.stream.repeat import Repeater
 from planner.document import OnDdl
@@ -55,7 +57,8 @@ class Altered(MovetablesError):
 class Follower:
     """Reads transactions from `client` and hands their rows to `applier`.
 
-    `record` names the workflow whose markers count. `describe` returns the layouts of the target's tables as they are
+    `left_out` names tables whose changes are left out, because a copy that is still to come will hold them; for others
+    to change between calls of `follow`. `record` names the workflow whose markers count. `describe` returns the layouts of the target's tables as they are
     now (for EXEC and EXEC_IGNORE). Row events of the tables in `left_out` are dropped: a snapshot that is taken later
     holds what they did.
     """
@@ -85,6 +88,7 @@ class Follower:
         self._marked = False
         self._stop_after: StopAtDdl | None = None
         self._begin: Begin | None = None
+        self.left_out: set[str] = set()
         self._altered = False
 
     def follow(self, token: str | None = None) -> None:
@@ -141,13 +145,20 @@ class Follower:
         if change.table.table in self.left_out:
             return
         layout = self._layouts[change.table.table]
+        if layout.name in self.left_out:
+            return
         missing = {column.name for column in layout.columns} ^ self._copied_columns(change, layout)
         if missing:
             raise MovetablesError(
                 f"the columns of {change.table.table} differ between source and target: {', '.join(sorted(missing))}",
                 "make both definitions equal, then set the move's state to created and to running again",
             )
-        decode = change.table.decoder([c.name for c in layout.columns], [c.name for c in layout.key], False)
+        names = [column.name for column in layout.columns]
+        if not layout.key:
+            self._rows_without_key(change, layout, change.table.decoder(names, names, False))
+            self._applier.spill_if_large()
+            return
+        decode = change.table.decoder(names, [c.name for c in layout.key], False)
         if change.kind is RowsKind.INSERT:
             for (after,) in decode(change.rows):
                 self._applier.put(layout.name, *after)
@@ -160,6 +171,13 @@ class Follower:
                     self._applier.delete(layout.name, before[0])
                 self._applier.put(layout.name, *after)
         self._applier.spill_if_large()
+
+    def _rows_without_key(self, change: RowsChange, layout: TableLayout, decode: Decoder) -> None:
+        for images in decode(change.rows):
+            if change.kind is not RowsKind.INSERT:
+                self._applier.remove(layout.name, matching_row(layout, images[0][0]))
+            if change.kind is not RowsKind.DELETE:
+                self._applier.put(layout.name, (), images[-1][1])
 
     def _copied_columns(self, change: RowsChange, layout: TableLayout) -> set[str]:
         return set(change.table.columns) - set(layout.generated)
