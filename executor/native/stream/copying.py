@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from executor.crashpoints import reached
 from executor.native import sidecar
@@ -13,6 +14,8 @@ from executor.native.stream import copy, copy_progress
 from executor.native.stream.copy import Copier, CopyState, read_copy_states
 from executor.native.stream.copy_progress import CopyProgress, RowCounts
 from executor.native.stream.deferred_keys import DeferredKeys
+from executor.native.stream.follow import Follower
+from executor.native.stream.keyless import KeylessCopier
 from executor.native.stream.layout import TableLayout, describe_tables
 from executor.native.stream.throttle import Throttle
 
@@ -26,8 +29,8 @@ WAIT_SECONDS = 0.3
 class Copying:
     """Copies what is not copied yet, then adds the keys that were deferred.
 
-    `layouts` are the target's, `stall` applies the source's log up to a marker that it writes now; `stopping` tells
-    that the stream shall end. `source` and `target` are connections to the primaries for this thread.
+    `layouts` are the target's, `follower` applies the source's log, `stopping` tells that the stream shall end.
+    `source` and `target` are connections to the primaries for this thread.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class Copying:
         logins: tuple[Login, Login],
         source: Connection,
         target: Connection,
-        stall: Callable[[], None],
+        follower: Follower,
         stopping: Callable[[], bool],
         throttle: Throttle,
         workers: int,
@@ -47,7 +50,7 @@ class Copying:
         self._logins = logins
         self._source = source
         self._target = target
-        self._stall = stall
+        self._follower = follower
         self._stopping = stopping
         self._throttle = throttle
         self._workers = workers
@@ -59,28 +62,65 @@ class Copying:
         with ExitStack() as stack:
             stack.callback(self._throttle.close)
             stack.callback(self._keys.close)
+            self._leave_out(states)
             if any(not state.done for state in states):
                 states = self._copy(states, stack)
-            for state in states:
-                if state.done:
-                    self._begin_keys(state.table)
-            self._finish_keys()
+            self._finish_keys(states)
+            if not self._stopping():
+                # Past everything that the last chunks may have seen, so that the tables are equal when this returns.
+                self._stall()
+
+    def _stall(self) -> None:
+        token = sidecar.write_marker(self._source, self._record.keyspace, self._record.workflow, "copy")
+        self._follower.follow(token)
 
     def _copy(self, states: list[CopyState], stack: ExitStack) -> list[CopyState]:
-        layouts = [_on(layout, self._record.source_db_name) for layout in self._layouts]
+        layouts = [replace(layout, database=self._record.source_db_name) for layout in self._layouts]
         unfinished = {state.table for state in states if not state.done}
         progress = self._first_progress(states)
         counts = RowCounts(lambda: connect(self._logins[0]), [la for la in layouts if la.name in unfinished])
         stack.callback(counts.close)
+        if self._follower.left_out:
+            self._copy_keyless(layouts, progress, counts)
+            states = read_copy_states(self._target, self._record.id)
+        if self._stopping() or all(state.done for state in states):
+            return states
         copier = Copier(
             self._record.id,
-            layouts,
+            [layout for layout in layouts if layout.key],
             self._record.db_name,
             lambda: connect(self._logins[0]),
             lambda: connect(self._logins[1], apply=True, local_files=True),
             self._workers,
         )
         stack.callback(copier.close)
+        return self._copy_batches(copier, states, progress, counts)
+
+    def _leave_out(self, states: Sequence[CopyState]) -> None:
+        unfinished = {state.table for state in states if not state.done}
+        self._follower.left_out = {la.name for la in self._layouts if not la.key and la.name in unfinished}
+
+    def _copy_keyless(self, layouts: Sequence[TableLayout], progress: CopyProgress, counts: RowCounts) -> None:
+        keyless = KeylessCopier(
+            self._record,
+            lambda: connect(self._logins[0]),
+            lambda: connect(self._logins[1], apply=True),
+            self._follower.follow,
+            self._stopping,
+            lambda: self._show(progress, read_copy_states(self._target, self._record.id), counts),
+        )
+        for layout in layouts:
+            if layout.name in self._follower.left_out:
+                while (reason := self._throttle.reason()) and not self._stopping():
+                    self._stall()
+                    self._hold(reason, progress)
+                if self._stopping() or not keyless.copy(layout, self._target):
+                    return
+                self._follower.left_out.discard(layout.name)
+
+    def _copy_batches(
+        self, copier: Copier, states: list[CopyState], progress: CopyProgress, counts: RowCounts
+    ) -> list[CopyState]:
         seconds = copy.BATCH_SECONDS
         while any(not state.done for state in states) and not self._stopping():
             began = time.monotonic()
@@ -95,9 +135,7 @@ class Copying:
             self._throttle.wrote(copier.recorded_at)
             self._show(progress, states, counts)
             reached("stream:chunks_copied")
-            for state in states:
-                if state.done:
-                    self._begin_keys(state.table)
+            self._begin_keys(states)
             quick = stalled < SHORT_STALL * seconds
             seconds = min(MAX_BATCH_SECONDS, seconds * 1.5) if quick else copy.BATCH_SECONDS
         return states
@@ -137,17 +175,16 @@ class Copying:
             [reason[:1000], time.time() if reason else 0.0, self._record.id, reason],
         )
 
-    def _begin_keys(self, table: str) -> None:
-        if table in self._keys.pending(self._target):
-            self._keys.begin(table)
+    def _begin_keys(self, states: Sequence[CopyState]) -> None:
+        pending = self._keys.pending(self._target)
+        for state in states:
+            if state.done and state.table in pending:
+                self._keys.begin(state.table)
 
-    def _finish_keys(self) -> None:
+    def _finish_keys(self, states: Sequence[CopyState]) -> None:
         """The stream goes on while the keys are added, unless the server can add them only when nobody writes."""
+        self._begin_keys(states)
         while self._keys.busy and not self._stopping():
             if not self._keys.standing:
                 self._stall()
             self._keys.wait(WAIT_SECONDS)
-
-
-def _on(layout: TableLayout, database: str) -> TableLayout:
-    return TableLayout(database, layout.name, layout.columns, layout.key, layout.key_name, layout.generated)

@@ -7,7 +7,6 @@ that the applier will not replay.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,7 +14,6 @@ from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.binlog import positions
 from executor.native.binlog.events import RowsKind
-from executor.native.binlog.rows import Decoder
 from executor.native.binlog.transactions import (
     Begin,
     Commit,
@@ -31,8 +29,7 @@ from executor.native.servers import ServerError
 from executor.native.stream.apply import Applier
 from executor.native.stream.ddl import Effect, effect_of, names_in
 from executor.native.stream.layout import TableLayout
-from executor.native.stream.match import matching_row
-from executor.native.stream.reach import clock_offset, differing, logs_cascades, reaches_further
+from executor.native.stream.reach import clock_offset, differing, reaches_further
 from executor.native.stream.repeat import Repeater
 from planner.document import OnDdl
 
@@ -43,7 +40,6 @@ MARKER = "marker"
 COPY_AGAIN = "the table must be copied again: set the move to state absent, apply, set it back and apply"
 _MARKER_KEY = ("keyspace", "workflow", "purpose")
 _SHOWN = 200
-_CASCADING = re.compile(r"\bON\s+(?:DELETE|UPDATE)\s+(?:CASCADE|SET\s+(?:NULL|DEFAULT))\b", re.IGNORECASE)
 
 
 class StopAtDdl(MovetablesError):
@@ -57,8 +53,7 @@ class Altered(MovetablesError):
 class Follower:
     """Reads transactions from `client` and hands their rows to `applier`.
 
-    `left_out` names tables whose changes are left out, because a copy that is still to come will hold them; for others
-    to change between calls of `follow`. `record` names the workflow whose markers count. `describe` returns the layouts of the target's tables as they are
+    `record` names the workflow whose markers count. `describe` returns the layouts of the target's tables as they are
     now (for EXEC and EXEC_IGNORE). Row events of the tables in `left_out` are dropped: a snapshot that is taken later
     holds what they did.
     """
@@ -88,7 +83,6 @@ class Follower:
         self._marked = False
         self._stop_after: StopAtDdl | None = None
         self._begin: Begin | None = None
-        self.left_out: set[str] = set()
         self._altered = False
 
     def follow(self, token: str | None = None) -> None:
@@ -145,20 +139,13 @@ class Follower:
         if change.table.table in self.left_out:
             return
         layout = self._layouts[change.table.table]
-        if layout.name in self.left_out:
-            return
         missing = {column.name for column in layout.columns} ^ self._copied_columns(change, layout)
         if missing:
             raise MovetablesError(
                 f"the columns of {change.table.table} differ between source and target: {', '.join(sorted(missing))}",
                 "make both definitions equal, then set the move's state to created and to running again",
             )
-        names = [column.name for column in layout.columns]
-        if not layout.key:
-            self._rows_without_key(change, layout, change.table.decoder(names, names, False))
-            self._applier.spill_if_large()
-            return
-        decode = change.table.decoder(names, [c.name for c in layout.key], False)
+        decode = change.table.decoder([c.name for c in layout.columns], [c.name for c in layout.key], False)
         if change.kind is RowsKind.INSERT:
             for (after,) in decode(change.rows):
                 self._applier.put(layout.name, *after)
@@ -171,13 +158,6 @@ class Follower:
                     self._applier.delete(layout.name, before[0])
                 self._applier.put(layout.name, *after)
         self._applier.spill_if_large()
-
-    def _rows_without_key(self, change: RowsChange, layout: TableLayout, decode: Decoder) -> None:
-        for images in decode(change.rows):
-            if change.kind is not RowsKind.INSERT:
-                self._applier.remove(layout.name, matching_row(layout, images[0][0]))
-            if change.kind is not RowsKind.DELETE:
-                self._applier.put(layout.name, (), images[-1][1])
 
     def _copied_columns(self, change: RowsChange, layout: TableLayout) -> set[str]:
         return set(change.table.columns) - set(layout.generated)
@@ -234,11 +214,6 @@ class Follower:
             raise MovetablesError(
                 f"a moved table was dropped, renamed or replaced without row events: {shown}",
                 f"if it is still to be moved: {COPY_AGAIN}; if it is gone: take it out of the move",
-            )
-        elif _CASCADING.search(statement.sql) and not logs_cascades(self._source):
-            raise MovetablesError(
-                f"a foreign key will change rows of moved tables, which the source does not log: {shown}",
-                f"drop it, or make it again with RESTRICT; {COPY_AGAIN}",
             )
         elif mode is OnDdl.IGNORE and effect is Effect.ROWS:
             raise MovetablesError(

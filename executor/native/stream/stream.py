@@ -128,16 +128,9 @@ class Stream:
         layouts: Sequence[TableLayout],
         follower: Follower,
     ) -> None:
-        def stall() -> None:
-            follower.follow(sidecar.write_marker(source, self.keyspace, self.workflow, "copy"))
-
         throttle = Throttle(record.id, record.throttle, self._source_login, self._replicas)
         logins = (self._source_login, self._target_login)
-        Copying(record, layouts, logins, source, target, stall, self._stopping, throttle, self._workers).run()
-        if self._stopping():
-            return
-        # Past everything that the last chunks may have seen, so that the tables are equal before they count as copied.
-        stall()
+        Copying(record, layouts, logins, source, target, follower, self._stopping, throttle, self._workers).run()
         if not self._stopping():
             self._become_running(target, record)
 
