@@ -7,6 +7,7 @@ that the applier will not replay.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,6 +15,7 @@ from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.binlog import positions
 from executor.native.binlog.events import RowsKind
+from executor.native.binlog.rows import Decoder
 from executor.native.binlog.transactions import (
     Begin,
     Commit,
@@ -29,7 +31,8 @@ from executor.native.servers import ServerError
 from executor.native.stream.apply import Applier
 from executor.native.stream.ddl import Effect, effect_of, names_in
 from executor.native.stream.layout import TableLayout
-from executor.native.stream.reach import clock_offset, differing, reaches_further
+from executor.native.stream.match import matching_row
+from executor.native.stream.reach import clock_offset, differing, logs_cascades, reaches_further
 from executor.native.stream.repeat import Repeater
 from planner.document import OnDdl
 
@@ -40,6 +43,7 @@ MARKER = "marker"
 COPY_AGAIN = "the table must be copied again: set the move to state absent, apply, set it back and apply"
 _MARKER_KEY = ("keyspace", "workflow", "purpose")
 _SHOWN = 200
+_CASCADING = re.compile(r"\bON\s+(?:DELETE|UPDATE)\s+(?:CASCADE|SET\s+(?:NULL|DEFAULT))\b", re.IGNORECASE)
 
 
 class StopAtDdl(MovetablesError):
@@ -145,7 +149,12 @@ class Follower:
                 f"the columns of {change.table.table} differ between source and target: {', '.join(sorted(missing))}",
                 "make both definitions equal, then set the move's state to created and to running again",
             )
-        decode = change.table.decoder([c.name for c in layout.columns], [c.name for c in layout.key], False)
+        names = [column.name for column in layout.columns]
+        if not layout.key:
+            self._rows_without_key(change, layout, change.table.decoder(names, names, False))
+            self._applier.spill_if_large()
+            return
+        decode = change.table.decoder(names, [c.name for c in layout.key], False)
         if change.kind is RowsKind.INSERT:
             for (after,) in decode(change.rows):
                 self._applier.put(layout.name, *after)
@@ -158,6 +167,13 @@ class Follower:
                     self._applier.delete(layout.name, before[0])
                 self._applier.put(layout.name, *after)
         self._applier.spill_if_large()
+
+    def _rows_without_key(self, change: RowsChange, layout: TableLayout, decode: Decoder) -> None:
+        for images in decode(change.rows):
+            if change.kind is not RowsKind.INSERT:
+                self._applier.remove(layout.name, matching_row(layout, images[0][0]))
+            if change.kind is not RowsKind.DELETE:
+                self._applier.put(layout.name, (), images[-1][1])
 
     def _copied_columns(self, change: RowsChange, layout: TableLayout) -> set[str]:
         return set(change.table.columns) - set(layout.generated)
@@ -214,6 +230,11 @@ class Follower:
             raise MovetablesError(
                 f"a moved table was dropped, renamed or replaced without row events: {shown}",
                 f"if it is still to be moved: {COPY_AGAIN}; if it is gone: take it out of the move",
+            )
+        elif _CASCADING.search(statement.sql) and not logs_cascades(self._source):
+            raise MovetablesError(
+                f"a foreign key will change rows of moved tables, which the source does not log: {shown}",
+                f"drop it, or make it again with RESTRICT; {COPY_AGAIN}",
             )
         elif mode is OnDdl.IGNORE and effect is Effect.ROWS:
             raise MovetablesError(
