@@ -65,12 +65,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--first-port", type=int, default=19300)
+    parser.add_argument("--server", choices=["mariadb", "mysql"], default="mariadb")
     options = parser.parse_args()
-    with BenchCluster(options.first_port) as cluster:
+    with BenchCluster(options.first_port, options.server) as cluster:
         with cluster.server("commerce") as connection:
             fill(connection, options.rows)
         cluster.move(["big"], "running")
-        print(f"{options.rows:,} rows on either side, {os.cpu_count()} cores", flush=True)
+        print(f"{options.rows:,} rows on either side, {options.server}, {os.cpu_count()} cores", flush=True)
         ways: dict[str, Callable[[], float]] = {
             "movetables": lambda: cluster.vdiff("customer.bench"),
             "row by row": lambda: row_by_row(cluster),
