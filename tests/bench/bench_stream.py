@@ -45,24 +45,23 @@ class Replica:
     def __init__(self, server: LocalServer, source: Login) -> None:
         self.server = server
         with connect(server.login) as connection:
-            connection.execute(
-                f"CHANGE MASTER TO master_host='{source.host}', master_port={source.port}, "
-                f"master_user='{source.user}', master_password='{source.password}', master_use_gtid=slave_pos"
-            )
+            words = connection.flavor.replication
+            connection.execute(words.change, [source.host, source.port, source.user, source.password])
 
     @contextmanager
     def following(self) -> Iterator[None]:
         """It replicates meanwhile."""
         with connect(self.server.login) as connection:
-            connection.execute("START SLAVE")
+            connection.execute(connection.flavor.replication.start)
             try:
                 yield
             finally:
-                connection.execute("STOP SLAVE")
+                connection.execute(connection.flavor.replication.stop)
 
     def position(self, connection: Connection) -> str:
         """How far it has come."""
-        return str(connection.value("SELECT @@global.gtid_slave_pos"))
+        name = "gtid_slave_pos" if connection.flavor.mariadb else "gtid_executed"
+        return str(connection.value(f"SELECT @@global.{name}"))
 
 
 class Ours:
@@ -140,11 +139,11 @@ def decode_by_library(source: Login, position: str) -> tuple[float, int] | None:
         kinds = importlib.import_module("pymysqlreplication.row_event")
     except ImportError:
         return None
+    start = {"auto_position": position} if ":" in position else {"auto_position": position, "is_mariadb": True}
     reader = library.BinLogStreamReader(
         connection_settings={"host": source.host, "port": source.port, "user": source.user, "passwd": source.password},
         server_id=READER_ID,
-        is_mariadb=True,
-        auto_position=position,
+        **start,
         only_tables=["big"],
         only_events=[kinds.WriteRowsEvent, kinds.UpdateRowsEvent, kinds.DeleteRowsEvent],
     )
@@ -260,12 +259,15 @@ def bulk(options: argparse.Namespace, cluster: BenchCluster, ours: Ours, replica
 
 def compare(cluster: BenchCluster, replica: Replica) -> None:
     """Ends the program when the three copies of the table are not equal."""
-    with cluster.server("commerce") as source, cluster.server("customer") as target:
-        with connect(replica.server.login) as third:
-            found = [
-                (connection.one(f"CHECKSUM TABLE {database}.big") or {}).get("Checksum")
-                for connection, database in ((source, "vt_commerce"), (target, "vt_customer"), (third, "vt_commerce"))
-            ]
+    copies = (
+        (cluster.login("commerce"), "vt_commerce"),
+        (cluster.login("customer"), "vt_customer"),
+        (replica.server.login, "vt_commerce"),
+    )
+    found = []
+    for login, database in copies:
+        with connect(login) as connection:
+            found.append((connection.one(f"CHECKSUM TABLE {database}.big") or {}).get("Checksum"))
     if len(set(found)) != 1:
         raise SystemExit(f"the copies differ: checksums {found}")
 
@@ -277,9 +279,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=60, help="of sysbench; 0 for none")
     parser.add_argument("--without-library", action="store_true", help="do not time mysql-replication")
+    parser.add_argument("--server", choices=("mariadb", "mysql"), default="mariadb")
     parser.add_argument("--first-port", type=int, default=19300)
     options = parser.parse_args()
-    with BenchCluster(options.first_port) as cluster:
+    with BenchCluster(options.first_port, options.server) as cluster:
         source = cluster.login("commerce")
         with cluster.server("commerce") as connection:
             fill(connection, max(options.rows, STATEMENT_ROWS))
@@ -288,8 +291,8 @@ def main() -> None:
         sysbench(source, "prepare")
         cluster.move(TABLES, "running")
         folder = Path(cluster.inventory.data_dir) / "bench-replica"
-        server = LocalServer("replica", folder, options.first_port + 4, 900, "bench")
-        servers.start(server, LocalCluster(cluster.inventory).template("mariadb"))
+        server = LocalServer("replica", folder, options.first_port + 4, 900, "bench", options.server)
+        servers.start(server, LocalCluster(cluster.inventory).template(options.server))
         try:
             replica, ours = Replica(server, source), Ours(cluster.login("customer"))
             with connect(ours.target) as target, connect(source) as connection:

@@ -102,9 +102,9 @@ def test_a_server_that_does_not_answer(move: Moving) -> None:
 @pytest.mark.parametrize(
     ("definition", "code"),
     [
-        ("id INT", "MT202"),
-        ("id INT UNIQUE", "MT202"),
-        ("id INT NOT NULL, a VARCHAR(20) NOT NULL, UNIQUE KEY (a(3)), KEY (id)", "MT202"),
+        ("id INT", ""),
+        ("id INT UNIQUE", ""),
+        ("id INT NOT NULL, a VARCHAR(20) NOT NULL, UNIQUE KEY (a(3)), KEY (id)", ""),
         ("id INT NOT NULL UNIQUE", ""),
         ("id INT PRIMARY KEY, p POINT", ""),
         ("id UUID PRIMARY KEY", ""),
@@ -168,7 +168,9 @@ def test_a_workflow_is_seen_with_its_copy_and_its_trouble(move: Moving) -> None:
     assert workflow is not None
     assert not workflow.copied
     move.run_streams()
-    moving.until(lambda: (w := observed(move).workflow(TARGET, NAME)) is not None and w.copied and w.lag == 0, "no lag")
+    moving.until(
+        lambda: (w := observed(move).workflow(TARGET, NAME)) is not None and w.copied and (w.lag or 9) < 2, "no lag"
+    )
     workflow = observed(move).workflow(TARGET, NAME)
     assert workflow is not None
     assert [(copy.table, copy.rows_copied, copy.done) for copy in workflow.copies] == [("t", 10, True)]

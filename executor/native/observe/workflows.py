@@ -10,9 +10,6 @@ from executor.native.topology import TopologyState
 from executor.native.vdiff.summary import latest
 from planner.cluster import StreamState, TableCopy, Workflow
 
-CAUGHT_UP_SECONDS = 2.0
-"""A stream that was known to be caught up this recently has no lag worth the name: heartbeats come twice a second."""
-
 
 def observe_workflows(connection: Connection, keyspace: str, tablet: str, state: TopologyState) -> tuple[Workflow, ...]:
     """The workflows of `keyspace`, whose primary `tablet` is behind `connection`. Raises ServerError."""
@@ -39,7 +36,7 @@ def _workflow(connection: Connection, record: sidecar.StreamRecord, tablet: str,
         message=record.message,
         frozen=record.frozen,
         position=record.pos,
-        lag=lag_of(record, now),
+        lag=lag_of(record, float(connection.value("SELECT UNIX_TIMESTAMP(NOW(6))"))),
         copies=tuple(
             TableCopy(row["table_name"], row["rows_copied"], max(row["rows_total"], row["rows_copied"]),
                       bool(row["done"]))
@@ -55,15 +52,13 @@ def _workflow(connection: Connection, record: sidecar.StreamRecord, tablet: str,
 
 
 def lag_of(record: sidecar.StreamRecord, now: float) -> float | None:
-    """Seconds that the stream is behind its source; None while it does not run or has not begun.
+    """Seconds that the stream is at most behind its source at `now`, in the target's clock; None while it does not run.
 
     Never 0 while behind: it is counted from the last moment at which the stream is known to have had everything (the
-    source's heartbeat, or a commit with nothing more to read), or from the source's time of the last commit applied.
+    source's heartbeat, twice a second when it is idle), or from the source's time of the last commit applied. That
+    time comes in whole seconds, so a stream that keeps up shows less than two.
     """
     if record.state not in (StreamState.RUNNING, StreamState.COPYING):
         return None
     known = max(record.time_heartbeat, record.transaction_timestamp)
-    if known == 0:
-        return None
-    behind = max(0.0, now - known)
-    return 0.0 if behind < CAUGHT_UP_SECONDS else behind
+    return None if known == 0 else max(0.0, now - known)

@@ -11,6 +11,7 @@ from executor.crashpoints import reached
 from executor.native import sidecar
 from executor.native.servers import Connection, ServerError
 from executor.native.stream.layout import TableLayout
+from executor.native.stream.reach import offset_of
 from executor.native.stream.write import CHANGE_BYTES, Changes, Keys, TableWriter
 from planner.cluster import StreamState
 
@@ -50,6 +51,7 @@ class Applier:
         self.stream_id = record.id
         self.position = record.pos
         self._sealed_position = record.pos
+        self._ahead = offset_of(connection)
         self._writers: dict[str, TableWriter] = {}
         self._current: dict[str, Changes] = {}
         self._sealed: dict[str, Changes] = {}
@@ -183,14 +185,14 @@ class Applier:
         self.position = batch.position
 
     def _record(self, batch: _Batch) -> None:
-        now = time.time()
+        # In the target's clock, because whoever looks at the lag asks there what time it is.
+        now, applied, known = (moment and moment - self._ahead for moment in (time.time(), batch.applied, batch.known))
         changed = self.connection.execute(
             f"UPDATE {sidecar.SCHEMA}.vreplication SET pos=%s, time_updated=%s, "
             "transaction_timestamp=IF(%s>0,%s,transaction_timestamp), time_heartbeat=IF(%s>0,%s,time_heartbeat) "
             "WHERE id=%s AND pos=%s AND state IN %s",
-            [batch.position, now, batch.applied, batch.applied, batch.known, batch.known, self.stream_id,
-             self.position, FOLLOWING],
-        )  # fmt: skip
+            [batch.position, now, applied, applied, known, known, self.stream_id, self.position, FOLLOWING],
+        )
         if changed != 1:
             raise StreamStopped(self.stream_id)
 
