@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -173,3 +174,31 @@ def test_writers_do_not_wait_for_a_comparison(move: Move) -> None:
                 other.execute("UPDATE t SET v=v+1 WHERE id BETWEEN 1 AND 60000 AND id % 1000 = 7")
 
         assert not interrupted(move, write).has_mismatch
+
+
+def test_large_values_that_differ_are_not_held_in_memory(move: Move) -> None:
+    """300 rows of 2 MiB differ: together they would be 1.2 GB as text."""
+    move.begin("id INT PRIMARY KEY, v LONGBLOB", "SELECT seq, REPEAT('x', 1000) FROM seq_1_to_300")
+    move.stop_stream()
+    with move.connect_source() as source:
+        source.execute("SET SESSION sql_log_bin=0")
+        source.execute("UPDATE t SET v=REPEAT('x', 2000000)")
+    move.start_stream()
+    tracemalloc.start()
+    report = move.vdiff()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert counters(report) == (0, 300, 0, 0)
+    assert peak < 20_000_000
+    assert only_table(report).mismatch_samples[0][0]["v"] == "x" * 128 + "...[TRUNCATED]"
+
+
+def test_a_target_with_many_rows_too_much_is_compared_in_bounded_memory(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executor.native.vdiff.compare.SUSPECTS", 300)
+    move.begin("id INT PRIMARY KEY, v INT", "SELECT seq, seq FROM seq_1_to_100")
+    move.on_target("INSERT INTO t SELECT id+1000*n, v FROM t, (SELECT id AS n FROM t WHERE id<=50) AS copies")
+    assert counters(move.vdiff()) == (100, 0, 0, 5000)
+    assert not move.vdiff(repair=True).has_mismatch
+    assert counters(move.vdiff()) == (100, 0, 0, 0)

@@ -15,6 +15,7 @@ from executor.native.vdiff import show
 from executor.native.vdiff.digest import readable
 from executor.native.vdiff.options import VDiffOptions, from_json
 from executor.native.vdiff.report import TableReport, VDiffReport, table_report
+from executor.native.vdiff.samples import shortened
 from planner.cluster import Column
 
 NOW = 1_700_000_000.0
@@ -217,3 +218,11 @@ def test_options_of_an_older_record_are_read() -> None:
 )
 def test_bytes_that_people_can_read_are_shown_as_text(data_type: str, shown: str, said: str) -> None:
     assert readable(Column("c", data_type, data_type), shown) == said
+
+
+def test_bytes_that_were_cut_within_a_character_are_shown_as_text() -> None:
+    blob = Column("c", "blob", "blob")
+    cut = "0x" + ("é" * 200).encode()[:35].hex()
+    assert readable(blob, cut, 8) == "é" * 17
+    assert readable(blob, cut, 0) == cut
+    assert shortened(blob, cut, VDiffOptions(row_diff_column_truncate_at=8), False) == "é" * 8 + "...[TRUNCATED]"

@@ -21,19 +21,19 @@ from executor.native.vdiff.digest import (
     digest,
     prepare,
     range_rows,
-    readable,
 )
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.repair import Repairer
 from executor.native.vdiff.report import RowText, TableReport
-from executor.native.vdiff.samples import kept, shortened
-from planner.cluster import Column
+from executor.native.vdiff.samples import kept, sample_expression, shortened
 
 _T = TypeVar("_T")
 
 IN_FLIGHT = 3
 LEAF_ROWS = 200
 FAN_OUT = 16
+SUSPECTS = 2_000
+"""Not more suspects than about these are held at once: one range may hold all that the target has too much."""
 ATTEMPTS = 5
 
 
@@ -112,6 +112,8 @@ class TableComparison:
         named = {column.name for column in source.key}
         self._samples = [column for column in source.columns if column.name in named or not options.only_pks]
         self._key_names = named
+        self._shown = [sample_expression(column, options, column.name in named) for column in self._samples]
+        self._suspects: dict[str, KeyValues] = {}
 
     def chunks(self) -> Iterator[None]:
         """Compares everything that is left. Raises what `Confirmer.verdicts` raises, and ServerError."""
@@ -162,9 +164,14 @@ class TableComparison:
         if source.same(target):
             self._count(matching=source.count)
             return
-        suspects: dict[str, KeyValues] = {}
-        self._narrow(keys, source, target, suspects)
-        wanted = self._samples if self._wants_samples() else ()
+        self._suspects.clear()
+        self._narrow(keys, source, target)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Finds out which suspects differ, and adds them to the report."""
+        suspects, self._suspects = self._suspects, {}
+        wanted = self._shown if self._wants_samples() else ()
         verdicts = self._confirmer.verdicts(self._source, self._target, suspects, wanted)
         if self._repairer is not None:
             verdicts = self._repaired(self._repairer, suspects, verdicts, wanted)
@@ -172,7 +179,7 @@ class TableComparison:
             self._judge(verdict)
 
     def _repaired(
-        self, repairer: Repairer, keys: dict[str, KeyValues], verdicts: list[Verdict], samples: Sequence[Column]
+        self, repairer: Repairer, keys: dict[str, KeyValues], verdicts: list[Verdict], samples: Sequence[str]
     ) -> list[Verdict]:
         """`verdicts` after the rows that differ were rewritten, and looked at once more."""
         wrong = {verdict.identity: keys[verdict.identity] for verdict in verdicts if not verdict.same}
@@ -184,11 +191,11 @@ class TableComparison:
         self.report = replace(self.report, repaired=repaired)
         return [verdict for verdict in verdicts if verdict.same] + again
 
-    def _narrow(self, keys: Range, source: Digest, target: Digest, suspects: dict[str, KeyValues]) -> None:
-        """Adds the rows of `keys` that seem to differ to `suspects`, and counts those that do not."""
+    def _narrow(self, keys: Range, source: Digest, target: Digest) -> None:
+        """Makes suspects of the rows of `keys` that seem to differ, and counts those that do not."""
         rows = max(source.count, target.count)
         if rows <= LEAF_ROWS:
-            self._read_rows(keys, suspects)
+            self._read_rows(keys)
             return
         larger = "source" if source.count >= target.count else "target"
         step = max(LEAF_ROWS, -(-rows // FAN_OUT))
@@ -198,7 +205,7 @@ class TableComparison:
             if left.same(right):
                 self._count(matching=left.count)
             else:
-                self._narrow(part, left, right, suspects)
+                self._narrow(part, left, right)
 
     def _split(self, side: str, keys: Range, step: int) -> Iterator[Range]:
         after = keys.after
@@ -207,7 +214,7 @@ class TableComparison:
             after = upto
         yield Range(after, keys.upto)
 
-    def _read_rows(self, keys: Range, suspects: dict[str, KeyValues]) -> None:
+    def _read_rows(self, keys: Range) -> None:
         reads = [
             self._readers.submit(side, lambda c, at=layout: range_rows(c, at, keys.after, keys.upto))  # type: ignore[misc]
             for side, layout in (("source", self._source), ("target", self._target))
@@ -219,8 +226,10 @@ class TableComparison:
             if left and right and left.hash == right.hash:
                 matching += 1
             else:
-                suspects[identity] = (left or right).key  # type: ignore[union-attr]
+                self._suspects[identity] = (left or right).key  # type: ignore[union-attr]
         self._count(matching=matching)
+        if len(self._suspects) >= SUSPECTS:
+            self._settle()
 
     def _wants_samples(self) -> bool:
         most = self._options.max_report_sample_rows
@@ -261,8 +270,6 @@ class TableComparison:
 
     def _text(self, row: RowDigest) -> RowText:
         return {
-            column.name: shortened(
-                "NULL" if value is None else readable(column, value), self._options, column.name in self._key_names
-            )
+            column.name: shortened(column, value, self._options, column.name in self._key_names)
             for column, value in zip(self._samples, row.sample, strict=False)
         }

@@ -24,7 +24,7 @@ from executor.native.binlog.positions import parse
 from executor.native.servers import ServerError
 from executor.native.stream.layout import TableLayout
 from executor.native.vdiff.digest import Connect, KeyValues, RowDigest, rows_of
-from planner.cluster import Column, StreamState
+from planner.cluster import StreamState
 
 BATCH = 500
 OPTIMISTIC_TRIES = 4
@@ -168,9 +168,9 @@ class Confirmer:
         source: TableLayout,
         target: TableLayout,
         keys: dict[str, KeyValues],
-        samples: Sequence[Column] = (),
+        samples: Sequence[str] = (),
     ) -> list[Verdict]:
-        """One verdict for each of `keys` (identity to key as literals), with `samples` columns of rows that differ.
+        """One verdict for each of `keys` (identity to key as literals), with `samples` (SQL) of rows that differ.
 
         Raises NotRunning when the stream stops, TimedOut when it stands still or a row keeps changing.
         """
@@ -182,7 +182,7 @@ class Confirmer:
         return verdicts
 
     def _settle(
-        self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[Column]
+        self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[str]
     ) -> list[Verdict]:
         settled: list[Verdict] = []
         groups = deque([(keys, 1)])
@@ -205,7 +205,7 @@ class Confirmer:
         return settled
 
     def _look(
-        self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[Column]
+        self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[str]
     ) -> _Look:
         wanted = list(keys.values())
         self._source.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
@@ -235,7 +235,7 @@ class Confirmer:
             self._release()
 
     def _held(
-        self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[Column]
+        self, source: TableLayout, target: TableLayout, keys: dict[str, KeyValues], samples: Sequence[str]
     ) -> list[Verdict]:
         """Verdicts on keys that nobody writes while they are looked at; none when somebody does."""
         self._marking.catch_up()
@@ -264,7 +264,7 @@ class Confirmer:
         return True
 
     def _locked(
-        self, source: TableLayout, target: TableLayout, name: str, key: KeyValues, samples: Sequence[Column]
+        self, source: TableLayout, target: TableLayout, name: str, key: KeyValues, samples: Sequence[str]
     ) -> Verdict:
         for _ in range(LOCKED_TRIES):
             self._marking.tell("")

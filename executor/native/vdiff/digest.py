@@ -94,16 +94,19 @@ def rows_of(
     layout: TableLayout,
     keys: Sequence[KeyValues],
     suffix: str = "",
-    sample: Sequence[Column] = (),
+    sample: Sequence[str] = (),
 ) -> dict[str, RowDigest]:
-    """The rows with one of `keys`, by the key's identity. `suffix` is SQL such as ``FOR UPDATE``."""
+    """The rows with one of `keys`, by the key's identity. `suffix` is SQL such as ``FOR UPDATE``.
+
+    `sample` are SQL expressions of what a sample of a row shows.
+    """
     return _rows(connection, layout, layout.matching(keys), suffix, sample) if keys else {}
 
 
 def _rows(
-    connection: Connection, layout: TableLayout, condition: str, suffix: str, sample: Sequence[Column]
+    connection: Connection, layout: TableLayout, condition: str, suffix: str, sample: Sequence[str]
 ) -> dict[str, RowDigest]:
-    shown = "".join(f", {text_expression(column)} AS s{i}" for i, column in enumerate(sample))
+    shown = "".join(f", {shown} AS s{i}" for i, shown in enumerate(sample))
     rows = connection.query(
         f"SELECT {identity_expression(layout)} AS id, {row_hash(layout.columns)} AS h, {layout.key_expressions}"
         f"{shown} {_condition(layout, condition)} {suffix}"
@@ -149,21 +152,21 @@ def _identity(column: Column) -> str:
     return literal_expression(column)
 
 
-def text_expression(column: Column) -> str:
+def text_expression(column: Column, most: int = 0) -> str:
     """An SQL expression of a column's value as text that people can read, exact, NULL for NULL.
 
     Bytes are hexadecimal, after ``0x``; so is text in which a byte is no character of its set. `readable` makes text of
-    what is text.
+    what is text. Of a value with more than `most` characters (0: of none) only some more than that are there.
     """
     name = quote(column.name)
-    hexadecimal = f"CONCAT('0x',HEX({name}))"
+    if column.data_type in BINARY:
+        return f"CONCAT('0x',HEX({f'LEFT({name},{4 * most + 4})' if most > 0 else name}))"
     if column.data_type in TEXT or column.data_type == "json":
         text = f"CONVERT({name} USING utf8mb4)"
-        if (column.charset or "utf8mb4").startswith("utf8mb"):
-            return text
-        return f"IF(HEX(CONVERT({text} USING {column.charset}))=HEX({name}),{text},{hexadecimal})"
-    if column.data_type in BINARY:
-        return hexadecimal
+        if not (column.charset or "utf8mb4").startswith("utf8mb"):
+            lossless = f"HEX(CONVERT({text} USING {column.charset}))=HEX({name})"
+            text = f"IF({lossless},{text},CONCAT('0x',HEX({name})))"
+        return f"LEFT({text},{most + 1})" if most > 0 else text
     if column.data_type in ("float", "double"):
         return f"CONCAT({name}*1e0)"
     if column.data_type == "bit":
@@ -171,12 +174,16 @@ def text_expression(column: Column) -> str:
     return f"CONCAT({name})"
 
 
-def readable(column: Column, text: str) -> str:
+def readable(column: Column, text: str, most: int = 0) -> str:
     """`text` of `text_expression` as samples show it: bytes that are printable UTF-8 are shown as what they say."""
     if column.data_type not in BINARY:
         return text
-    try:
-        said = bytes.fromhex(text.removeprefix("0x")).decode()
-    except ValueError:
-        return text
-    return said if said.isprintable() else text
+    given = bytes.fromhex(text.removeprefix("0x"))
+    cut = 3 if most > 0 and len(given) > 4 * most else 0  # bytes of a last character that is not whole
+    for missing in range(cut + 1):
+        try:
+            said = given[: len(given) - missing].decode()
+        except UnicodeDecodeError:
+            continue
+        return said if said.isprintable() else text
+    return text

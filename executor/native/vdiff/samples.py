@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from executor.native.vdiff.digest import readable, text_expression
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.report import TRUNCATED
+from planner.cluster import Column
 
 _T = TypeVar("_T")
 
@@ -17,9 +19,15 @@ def kept(samples: tuple[_T, ...], more: Sequence[_T], most: int) -> tuple[_T, ..
     return together if most == 0 else together[:most]
 
 
-def shortened(text: str, options: VDiffOptions, is_key: bool) -> str:
-    """A value as samples show it: whole when it is of the key."""
+def sample_expression(column: Column, options: VDiffOptions, is_key: bool) -> str:
+    """An SQL expression of a value as `shortened` wants it; a large value is already cut by the server."""
+    return text_expression(column, 0 if is_key else options.row_diff_column_truncate_at)
+
+
+def shortened(column: Column, value: str | None, options: VDiffOptions, is_key: bool) -> str:
+    """A value, read by `sample_expression`, as samples show it: whole when it is of the key."""
     most = options.row_diff_column_truncate_at
+    text = "NULL" if value is None else readable(column, value, 0 if is_key else most)
     if is_key or most < 1 or len(text) <= most:
         return text
     return text[:most] + TRUNCATED

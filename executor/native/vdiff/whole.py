@@ -9,7 +9,7 @@ as fit into memory. Sums of 64 bits of SHA-256 see duplicates, which a XOR would
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -17,13 +17,12 @@ from typing import TypeVar
 from executor.errors import MovetablesError
 from executor.native.servers import Connection
 from executor.native.stream.layout import TableLayout
-from executor.native.vdiff.digest import readable, text_expression
+from executor.native.vdiff.digest import text_expression
 from executor.native.vdiff.normal import row_hash
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.pairs import Pair
 from executor.native.vdiff.report import RowText, TableReport
-from executor.native.vdiff.samples import shortened
-from planner.cluster import Column
+from executor.native.vdiff.samples import sample_expression, shortened
 
 BUCKETS = 4096
 BUCKET_SHIFT = 52  # of 64 bits
@@ -95,12 +94,12 @@ def hashes(connection: Connection, layout: TableLayout, buckets: list[int]) -> d
 
 
 def texts(
-    connection: Connection, layout: TableLayout, wanted: list[str], columns: tuple[Column, ...]
+    connection: Connection, layout: TableLayout, wanted: list[str], expressions: Sequence[str]
 ) -> dict[str, tuple[str | None, ...]]:
-    """One row of each hash of `wanted`: `columns` as text."""
+    """One row of each hash of `wanted`: the values of `expressions`."""
     if not wanted:
         return {}
-    shown = ", ".join(f"MIN({text_expression(column)}) AS s{i}" for i, column in enumerate(columns))
+    shown = ", ".join(f"MIN({expression}) AS s{i}" for i, expression in enumerate(expressions))
     rows = connection.query(
         f"SELECT {row_hash(layout.columns)} AS h, {shown} FROM {layout.qualified} "
         f"WHERE {row_hash(layout.columns)} IN ({','.join(repr(name) for name in wanted)}) GROUP BY h"
@@ -204,21 +203,20 @@ class WholeComparison:
         chosen = [list(side.named)[: most or None] for side in extra]
         shown_pairs = pairs[: most or None]
         columns = tuple(c for c in self._layouts[0].columns if c in self._layouts[0].key or not self._options.only_pks)
+        expressions = [sample_expression(c, self._options, c in self._layouts[0].key) for c in columns]
         wanted = (
             [*chosen[0], *(left for left, _ in shown_pairs)],
             [*chosen[1], *(right for _, right in shown_pairs)],
         )
         rows = [
-            texts(connection, layout, names, columns)
+            texts(connection, layout, names, expressions)
             for connection, layout, names in zip(self._connections, self._layouts, wanted, strict=True)
         ]
 
         def shown(side: int, name: str) -> RowText:
             keys = self._layouts[0].key
             return {
-                column.name: shortened(
-                    "NULL" if value is None else readable(column, value), self._options, column in keys
-                )
+                column.name: shortened(column, value, self._options, column in keys)
                 for column, value in zip(columns, rows[side].get(name, ()), strict=False)
             }
 
@@ -240,6 +238,7 @@ class WholeComparison:
         if not key or any(side.kinds > self._options.max_extra_rows_to_compare for side in extra):
             return []
         sides = zip(self._connections, self._layouts, extra, strict=True)
-        names = [texts(connection, layout, list(side.named), key) for connection, layout, side in sides]
+        shown = [text_expression(column) for column in key]
+        names = [texts(connection, layout, list(side.named), shown) for connection, layout, side in sides]
         by_key = {values: name for name, values in names[1].items()}
         return sorted((name, by_key[values]) for name, values in names[0].items() if values in by_key)
