@@ -21,7 +21,6 @@ CODES: Mapping[str, str] = {
     "MT108": "a tablet to be removed is a PRIMARY in use",
     "MT109": "an initial schema file cannot be read",
     "MT201": "a table to move does not exist in the source keyspace",
-    "MT202": "a table has no key that rows can be matched by",
     "MT203": "a column is of a type that cannot be moved yet",
     "MT204": "a table is not kept by InnoDB",
     "MT205": "a table is already part of another workflow",

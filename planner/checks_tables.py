@@ -66,18 +66,11 @@ def _unknown(cluster: Cluster, source: Keyspace, move: Move, name: str) -> Itera
 
 
 def table_refusals(keyspace: str, table: Table) -> Iterable[Refusal]:
-    """Refuses other engines than InnoDB, tables without a usable key or with triggers, and unsupported columns."""
+    """Refuses other engines than InnoDB, tables with triggers, and unsupported columns."""
     name = f"{keyspace}.{table.name}"
     if table.engine.lower() != "innodb":
         hint = f"ALTER TABLE `{table.name}` ENGINE=InnoDB; or leave it out with exclude: [{table.name}]"
         yield refuse("MT204", f"table {name} is kept by {table.engine}", "InnoDB", hint)
-    if table.copy_key() is None:
-        yield refuse(
-            "MT202",
-            f"table {name} has no PRIMARY KEY and no unique key over NOT NULL columns",
-            "a key that rows can be matched by",
-            f"ALTER TABLE `{table.name}` ADD PRIMARY KEY (...); a unique key over columns that may be NULL does not do",
-        )
     if table.triggers:
         yield refuse(
             "MT210",

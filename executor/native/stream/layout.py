@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from executor.errors import MovetablesError
 from executor.native.servers import Connection, Row, quote
 from executor.native.stream.rendered import SUPPORTED_TYPES as SUPPORTED_TYPES
 from executor.native.stream.rendered import literal_expression as literal_expression
@@ -18,7 +17,7 @@ from planner.cluster import Column, Key, Table
 
 @dataclass(frozen=True)
 class TableLayout:
-    """The table `database`.`name`: the `columns` that are copied and the `key` columns.
+    """The table `database`.`name`: the `columns` that are copied and the `key` columns, none for a table without a key.
 
     `generated` names the columns that are not copied, because the target computes them.
     """
@@ -89,19 +88,16 @@ def _beyond(names: Sequence[str], bound: Sequence[str], operator: str, *, strict
 
 
 def layout_of(database: str, table: Table) -> TableLayout:
-    """The layout of a described table. Raises MovetablesError when it has no usable key or an unsupported column."""
+    """The layout of a described table. Raises MovetablesError when it has an unsupported column."""
     key: Key | None = table.copy_key()
-    if key is None:
-        raise MovetablesError(
-            f"table {table.name} has no PRIMARY KEY and no UNIQUE key without NULL",
-            f"ALTER TABLE {quote(table.name)} ADD PRIMARY KEY (...)",
-        )
     columns = tuple(column for column in table.columns if not column.generated)
     for column in columns:
         literal_expression(column)
     by_name = {column.name: column for column in table.columns}
     generated = tuple(column.name for column in table.columns if column.generated)
-    return TableLayout(database, table.name, columns, tuple(by_name[n] for n in key.columns), key.name, generated)
+    names = key.columns if key is not None else ()
+    name = key.name if key is not None else ""
+    return TableLayout(database, table.name, columns, tuple(by_name[n] for n in names), name, generated)
 
 
 def describe_tables(connection: Connection, database: str, names: Sequence[str] | None = None) -> tuple[Table, ...]:
@@ -116,7 +112,8 @@ def describe_tables(connection: Connection, database: str, names: Sequence[str] 
     if names is not None:
         only, args = f" AND table_name IN ({','.join(['%s'] * len(names))})", [database, *names]
     tables = connection.query(
-        "SELECT table_name AS name, engine AS engine, IFNULL(table_rows,0) AS row_count, IFNULL(data_length,0) AS bytes "
+        "SELECT table_name AS name, engine AS engine, IFNULL(table_rows,0) AS row_count, "
+        "IFNULL(data_length,0) AS bytes "
         f"FROM information_schema.tables WHERE table_schema=%s{only} AND table_type='BASE TABLE' ORDER BY table_name",
         args,
     )
@@ -132,7 +129,8 @@ def describe_tables(connection: Connection, database: str, names: Sequence[str] 
     indexes = _by_table(
         connection.query(
             "SELECT table_name AS tbl, index_name AS name, column_name AS col, non_unique AS non_unique, "
-            f"nullable AS nullable, sub_part AS sub_part FROM information_schema.statistics WHERE table_schema=%s{only} "
+            "nullable AS nullable, sub_part AS sub_part "
+            f"FROM information_schema.statistics WHERE table_schema=%s{only} "
             "ORDER BY table_name, index_name, seq_in_index",
             args,
         )
