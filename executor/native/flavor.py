@@ -15,8 +15,11 @@ LOST_CONNECTION_ERRNOS = frozenset({1053, 1927, 2003, 2006, 2013, 2014, 2055, 40
 TRANSIENT_ERRNOS = frozenset({1205, 1213, 1020})
 """Lock wait timeout, deadlock, record changed (MariaDB snapshot isolation): the transaction may be tried again."""
 
-CURABLE_ERRNOS = frozenset({1021, 1040, 1114, 1226, 1290, 1836, 3, 28})
-"""Disk full, table full, too many connections, read-only: worth trying again, somebody may mend it meanwhile."""
+CURABLE_ERRNOS = frozenset({1021, 1040, 1114, 1226, 1290, 1317, 1836, 1969, 3024, 3, 28})
+"""Disk full, table full, too many connections, read-only, a statement ended by KILL or a time limit.
+
+Worth trying again: somebody may mend it meanwhile.
+"""
 
 STRICT_SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
 """Refuses to change a value silently, and accepts every value that a source may hold (zero dates, id 0)."""

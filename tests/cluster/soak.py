@@ -136,7 +136,7 @@ def soak(
 ) -> Soak:
     """Soaks a cluster of TABLETS that is up and empty for about `seconds`, and judges it at the end.
 
-    Raises AssertionError when an apply does not succeed within four minutes of trying, or when source and target differ.
+    Raises AssertionError when an apply does not succeed within four minutes, or when source and target differ.
     """
     found = Soak()
     _apply(commands, folder, "", found)
@@ -195,7 +195,9 @@ def _apply(commands: Commands, folder: Path, state: str, found: Soak) -> None:
 def _reason(done: Done) -> str:
     """The line of an apply's output that says why it failed, without what differs from one time to the next."""
     lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    said = next((line for line in lines if re.search(r"Error:|refused|MT\d{3}| failed", line)), lines[-1] if lines else "")
+    said = next(
+        (line for line in lines if re.search(r"Error:|refused|MT\d{3}| failed", line)), lines[-1] if lines else ""
+    )
     return re.sub(r"\d{5,}|\d+-\d+-\d+", "N", said)[:200]
 
 
