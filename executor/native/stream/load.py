@@ -19,6 +19,7 @@ _PLAIN = frozenset(
 _FLOATS = frozenset({"float", "double"})
 _AS_NUMBER = frozenset({"bit", "enum", "set", "year"})
 _TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+_UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii"})
 _BINARY = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
 
 
@@ -69,12 +70,15 @@ def escaped(value: bytes) -> bytes:
 
 def _field(column: Column) -> str | None:
     name = quote(column.name)
-    if column.data_type in _TEXT | _BINARY:
+    if column.data_type in _TEXT and (column.charset or "utf8mb4") in _UTF8:
         return f"QUOTE(CAST({name} AS BINARY))"  # writes NULL for NULL by itself
-    if column.data_type in _PLAIN:
+    if column.data_type in _TEXT | _BINARY:  # MySQL's QUOTE takes bytes for utf8mb4, and refuses what is not
+        text = rf"CONCAT('\'',REPLACE(REPLACE(CAST({name} AS BINARY),'\\','\\\\'),'\'','\\\''),'\'')"
+    elif column.data_type in _PLAIN:
         text = name
     elif column.data_type in _FLOATS:
-        text = f"{name}*1e0"
+        # A FLOAT's own text has six digits, and what MySQL computes is cut at 22 characters.
+        text = f"{name}*1e0" if column.data_type == "float" else name
     elif column.data_type in _AS_NUMBER:
         text = f"CAST({name} AS UNSIGNED)"
     else:

@@ -41,7 +41,9 @@ def literal_expression(column: Column) -> str:
     elif column.data_type in _AS_NUMBER:
         text = f"CONCAT(CAST({name} AS UNSIGNED))"
     elif column.data_type in _FLOATS:
-        text = f"CONCAT('''',{name}*1e0,'''')"
+        # MySQL cuts what it computes at 22 characters: enough for a FLOAT, not for -2.2250738585072014e-308.
+        value = f"{name}*1e0" if column.data_type == "float" else name
+        text = f"CONCAT('''',{value},'''')"
     elif column.data_type in _QUOTED:
         text = f"CONCAT('''',{name},'''')"
     else:

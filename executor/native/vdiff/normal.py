@@ -70,7 +70,8 @@ def _parts(column: Column) -> Iterator[str]:
     elif kind in _PLAIN:
         value = name
     elif kind in _FLOATS:
-        value = f"{name}*1e0"  # all digits: a FLOAT's own text has six, and -0.0 keeps its sign
+        # All digits: a FLOAT's own text has six, and what MySQL computes is cut at 22 characters.
+        value = f"{name}*1e0" if kind == "float" else name
     elif kind in _AS_NUMBER:
         value = f"CAST({name} AS UNSIGNED)"
     else:
