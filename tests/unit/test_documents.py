@@ -133,6 +133,7 @@ moves:
     state: created
     on_ddl: EXEC_IGNORE
     defer_secondary_keys: true
+    throttle: {max_replica_lag: 0s, max_history_list: 5}
     verify: {before_switch: false, max_age: 1h30m}
     mirror: {percent: 2.5}
     cutover: {timeout: 1s, max_replication_lag: 500ms, reverse_replication: false}
@@ -148,6 +149,8 @@ moves:
             state=MoveState.CREATED,
             on_ddl=OnDdl.EXEC_IGNORE,
             defer_secondary_keys=True,
+            throttle_max_replica_lag=0.0,
+            throttle_max_history_list=5,
             verify_before_switch=False,
             verify_max_age=5400.0,
             mirror_percent=2.5,
@@ -322,7 +325,8 @@ def test_schema_defaults_are_those_of_the_loader() -> None:
     move = load(f"moves:\n{MOVE}}}").moves[0]
     assert defaults == {
         "on_ddl": move.on_ddl,
-        "defer_secondary_keys": move.defer_secondary_keys,
+        "max_replica_lag": defaults["max_replica_lag"],
+        "max_history_list": move.throttle_max_history_list,
         "before_switch": move.verify_before_switch,
         "max_age": defaults["max_age"],
         "percent": move.mirror_percent,
@@ -332,8 +336,10 @@ def test_schema_defaults_are_those_of_the_loader() -> None:
         "source_tables": move.source_tables,
         "keep_routing_rules": move.keep_routing_rules,
     }
-    durations = [parse_duration(defaults[key]) for key in ("max_age", "timeout", "max_replication_lag")]
-    assert durations == [move.verify_max_age, move.timeout, move.max_replication_lag]
+    durations = [parse_duration(defaults[key]) for key in ("max_age", "timeout", "max_replication_lag", "max_replica_lag")]
+    wanted = [move.verify_max_age, move.timeout, move.max_replication_lag, move.throttle_max_replica_lag]
+    assert durations == wanted
+    assert move.defer_secondary_keys is None
 
 
 def test_an_unknown_schema_is_an_error() -> None:
