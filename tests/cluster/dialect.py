@@ -30,3 +30,9 @@ def allow_sequences(connection: Connection) -> None:
 def _rows(match: re.Match[str]) -> str:
     first, last, step = match.groups()
     return _ROWS.format(first=first, last=last, step=step or 1, name=match[0])
+
+
+def wait_until_applied(replica: Connection, position: str) -> None:
+    """Waits until a replica has applied everything up to `position`."""
+    function = "MASTER_GTID_WAIT" if replica.flavor.mariadb else "WAIT_FOR_EXECUTED_GTID_SET"
+    assert replica.value(f"SELECT {function}(%s, 15)", [position]) == 0, f"{position} was not applied"

@@ -24,6 +24,7 @@ from executor.native.waiting import wait_until
 from planner.checks import CODES
 from tests.cluster.commands import EXAMPLE, SHOP, Commands
 from tests.cluster.conftest import MakeInventory, MakeServer, Ports, TestCluster
+from tests.cluster.dialect import spoken
 
 PRODUCTION = EXAMPLE.parents[1] / "docs" / "production.md"
 INVENTORY = """
@@ -58,7 +59,6 @@ moves:
 TABLES = (
     "CREATE TABLE good (id INT PRIMARY KEY, price INT)",
     "CREATE TABLE taken (id INT PRIMARY KEY)",
-    "CREATE TABLE keyless (id INT, UNIQUE KEY (id))",
     "CREATE TABLE watched (id INT PRIMARY KEY)",
     "CREATE TRIGGER watcher AFTER INSERT ON watched FOR EACH ROW SET @seen = NEW.id",
     "CREATE TABLE old_engine (id INT PRIMARY KEY) ENGINE=MyISAM",
@@ -70,11 +70,10 @@ TABLES = (
     "CREATE TABLE staying_child (id INT PRIMARY KEY, parent INT, "
     "CONSTRAINT into_it FOREIGN KEY (parent) REFERENCES moved_parent (id))",
 )
-MOVED = "good, taken, keyless, watched, old_engine, present, moved_child, moved_parent, ghost"
+MOVED = "good, taken, watched, old_engine, present, moved_child, moved_parent, ghost"
 FOUND = {
     "MT104": ("zone1-0000000101", "does not answer"),
     "MT201": ("ghost",),
-    "MT202": ("commerce.keyless", "ADD PRIMARY KEY"),
     "MT204": ("commerce.old_engine", "MyISAM", "ENGINE=InnoDB"),
     "MT205": ("taken", "customer.other"),
     "MT206": ("out_of", "staying_parent", "into_it", "staying_child", "DROP FOREIGN KEY"),
@@ -99,7 +98,7 @@ class Outside:
         """Runs statements as the administrator of that server."""
         with connect(self.servers[server].login, read_timeout=30.0) as connection:
             for statement in statements:
-                connection.execute(statement)
+                connection.execute(spoken(statement, connection))
 
     def rows(self, server: str, sql: str) -> list[tuple[object, ...]]:
         with connect(self.servers[server].login, read_timeout=30.0) as connection:
@@ -107,7 +106,11 @@ class Outside:
 
     def positions(self) -> dict[str, object]:
         """The GTID position of every server."""
-        return {name: self.rows(name, "SELECT @@global.gtid_binlog_pos")[0][0] for name in self.servers}
+        found: dict[str, object] = {}
+        for name, server in self.servers.items():
+            with connect(server.login, read_timeout=30.0) as connection:
+                found[name] = connection.position()
+        return found
 
     def plan(self, name: str, tables: str, state: str, *, replica: bool = False) -> Path:
         commerce = "zone1-0000000100" + (", zone1-0000000101" if replica else "")
@@ -116,10 +119,13 @@ class Outside:
         )
 
 
-def documented_grants(user: str, database: str) -> list[str]:
+def documented_grants(user: str, database: str, flavor: str) -> list[str]:
     """The statements of docs/production.md that make the user of a server which holds `database`, as they stand."""
-    block = PRODUCTION.read_text().partition("```sql")[2].partition("```")[0]
-    assert block.count("GRANT ") == 3
+    _, block, mysql, *_ = (text.partition("```")[0] for text in PRODUCTION.read_text().split("```sql"))
+    assert (block.count("GRANT "), mysql.count("GRANT ")) == (3, 1)
+    if flavor == "mysql":
+        user_line, _, *others = block.strip().splitlines()
+        block = "\n".join((user_line, mysql.strip(), *others))
     text = block.replace("movetables@'10.0.0.%'", f"{user}@'127.0.0.1'").replace("`vt_commerce`", f"`{database}`")
     return [line.strip().rstrip(";") for line in text.replace("'...'", f"'{PASSWORD}'").splitlines() if line.strip()]
 
@@ -145,7 +151,11 @@ def outside(make_server: MakeServer, ports: Ports, tmp_path: Path, monkeypatch: 
         f"GRANT ALL ON movetables_topo.* TO {MOVER}@'127.0.0.1'",
     )
     for keyspace in ("commerce", "customer"):
-        made.admin(keyspace, *documented_grants(MOVER, f"vt_{keyspace}"), f"CREATE DATABASE vt_{keyspace}")
+        made.admin(
+            keyspace,
+            *documented_grants(MOVER, f"vt_{keyspace}", servers[keyspace].flavor),
+            f"CREATE DATABASE vt_{keyspace}",
+        )
     for name in servers:
         made.admin(
             name,

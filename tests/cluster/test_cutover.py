@@ -20,8 +20,6 @@ from planner.cluster import StreamState
 from tests.cluster import moving
 from tests.cluster.moving import DATABASE, NAME, SOURCE, TARGET, Moving
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 pair, move = moving.pair, moving.move
 
 ER_NO_SUCH_TABLE = 1146

@@ -11,8 +11,6 @@ from planner.document import SourceTables
 from tests.cluster import moving
 from tests.cluster.moving import DATABASE, NAME, SOURCE, TARGET, Moving, points
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 pair, move = moving.pair, moving.move
 
 

@@ -12,6 +12,7 @@ from executor.native.promotion import attach_replica, most_advanced, promote, re
 from executor.native.servers import Connection
 from executor.native.waiting import wait_until
 from planner.cluster import TabletType
+from tests.cluster.dialect import wait_until_applied
 
 PRIMARY, REPLICA, RDONLY = "zone1-0000000100", "zone1-0000000101", "zone1-0000000102"
 
@@ -34,8 +35,7 @@ def assert_promoted(cluster: Any) -> None:
     for alias in (REPLICA, RDONLY):
         with cluster.connect(alias) as replica:
             assert replica.value("SELECT @@global.read_only") == 1
-            wait = "MASTER_GTID_WAIT" if replica.flavor.mariadb else "WAIT_FOR_EXECUTED_GTID_SET"
-            assert replica.value(f"SELECT {wait}(%s, 10)", [position]) == 0
+            wait_until_applied(replica, position)
             assert replica.query("SELECT * FROM vt_commerce.t ORDER BY id") == rows
 
 

@@ -25,6 +25,7 @@ from executor.native.servers import ServerError, connect
 from executor.native.topology import KeyspaceRecord, TabletRecord, Topology
 from executor.native.waiting import wait_until
 from planner.inventory import Inventory
+from tests.cluster.dialect import wait_until_applied
 
 PROGRAM = (sys.executable, str(Path(__file__).with_name("serve_program.py")))
 PRIMARY, REPLICA, RDONLY = "zone1-0000000100", "zone1-0000000101", "zone1-0000000102"
@@ -111,7 +112,7 @@ def test_health_promotes_and_attaches_and_everything_is_there_after_down_and_up(
         position = primary.position()
         assert primary.value("SELECT @@global.read_only") == 0
     with connect(Logins(inventory).tablet(RDONLY)) as rdonly:
-        assert rdonly.value("SELECT MASTER_GTID_WAIT(%s, 10)", [position]) == 0
+        wait_until_applied(rdonly, position)
         assert [row["id"] for row in rdonly.query("SELECT id FROM vt_commerce.t ORDER BY id")] == [1, 2]
         assert rdonly.value("SELECT @@global.read_only") == 1
 
@@ -138,7 +139,7 @@ def test_servers_that_are_killed_are_started_again(inventory: Inventory) -> None
         primary.execute("INSERT INTO vt_commerce.t VALUES (2)")
         position = primary.position()
     with connect(Logins(inventory).tablet(REPLICA)) as replica:
-        assert replica.value("SELECT MASTER_GTID_WAIT(%s, 15)", [position]) == 0
+        wait_until_applied(replica, position)
         assert [row["id"] for row in replica.query("SELECT id FROM vt_commerce.t ORDER BY id")] == [1, 2]
 
 
@@ -163,10 +164,11 @@ def test_stopped_replication_is_started_again(inventory: Inventory) -> None:
     register_commerce(inventory)
     wait_for_commerce(inventory)
     with connect(Logins(inventory).tablet(REPLICA)) as replica:
-        replica.execute("STOP SLAVE")
+        words = replica.flavor.replication
+        replica.execute(words.stop)
         wait_until(lambda: running(replication(replica)), 15, "replication")
-        replica.execute("STOP SLAVE")
-        replica.execute("RESET SLAVE ALL")
+        replica.execute(words.stop)
+        replica.execute(words.forget)
         wait_until(lambda: running(replication(replica)), 15, "replication")
 
 

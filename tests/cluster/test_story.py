@@ -12,8 +12,6 @@ import schemas
 from tests.cluster.commands import Commands
 from tests.cluster.conftest import COMMERCE, CUSTOMER, MakeInventory
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 EXAMPLE = Path(__file__).parents[2] / "plans" / "commerce"
 PLANS = (
     "101_commerce.yaml",

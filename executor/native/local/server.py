@@ -20,6 +20,7 @@ from typing import Protocol
 from executor.errors import MovetablesError, Refused
 from executor.native.flavor import FLAVOR_NAMES
 from executor.native.local import mariadbd, mysqld
+from executor.native.local.processes import process
 from executor.native.local.programs import first_error
 from executor.native.logins import MANAGED_USER
 from executor.native.servers import Login, Unreachable, connect, wait_until_answers
@@ -113,8 +114,16 @@ class LocalServer:
         return os.fsencode(f"--datadir={self.data}") in arguments and b"--bootstrap" not in arguments
 
     def gone(self, pid: int) -> bool:
-        """True once process `pid` of this server has ended. The pid file goes earlier, while InnoDB still writes."""
-        return not self._owns(pid)
+        """True once process `pid` of this server has ended. The pid file goes earlier, while InnoDB still writes.
+
+        A process that is ending has no command line any more, and may still have its files and its port.
+        """
+        try:
+            if Path(f"/proc/{pid}/cmdline").read_bytes():
+                return not self._owns(pid)
+        except OSError:
+            return True
+        return process(pid) is None
 
 
 def make_template(directory: Path, flavor: str = "mariadb") -> Path:
@@ -302,6 +311,6 @@ def _send(pid: int, number: int) -> None:
 
 def reap() -> None:
     """Forgets the servers that this process started and that have ended, so that none stays as a zombie."""
-    for pid, process in list(_STARTED.items()):
-        if process.poll() is not None:
+    for pid, started in list(_STARTED.items()):
+        if started.poll() is not None:
             _STARTED.pop(pid, None)
