@@ -79,6 +79,45 @@ def test_a_server_that_was_restarted(move: Moving, side: str) -> None:
     move.settled_equal()
 
 
+def test_a_target_that_is_read_only_for_a_while(move: Moving) -> None:
+    make_tables(move, SOME)
+    move.running()
+    with move.target() as target:
+        target.execute(target.flavor.replication.read_only)
+        move.on(SOURCE, "INSERT INTO words (id) VALUES ('while')", "DELETE FROM signed LIMIT 3")
+        if not target.flavor.mariadb:  # there, our own user may write to what is read-only
+            moving.until(lambda: lagging(move), "the stream to wait")
+            assert move.state() is StreamState.RUNNING
+        target.execute("SET GLOBAL read_only=0")  # and with it super_read_only
+    move.settled_equal()
+
+
+def lagging(move: Moving) -> bool:
+    with move.target() as target:
+        return bool(
+            target.value("SELECT UNIX_TIMESTAMP(NOW(6)) - time_updated > 2 FROM _movetables.vreplication LIMIT 1")
+        )
+
+
+@pytest.mark.parametrize("point", ["stream:batch_written", "stream:batch_committed", "stream:spilled"])
+def test_killed_around_the_commit_of_a_batch(move: Moving, point: str) -> None:
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t SELECT seq, seq FROM seq_1_to_300")
+    move.running()
+    move.stop_streams()
+    statements = ["UPDATE t SET v=v+1 WHERE id % 2", "DELETE FROM t WHERE id % 3=0", "UPDATE t SET id=-id WHERE id>200"]
+    if point == "stream:spilled":
+        statements = [
+            "START TRANSACTION",
+            "INSERT INTO t SELECT seq, seq FROM seq_1000_to_99999",
+            *statements,
+            "COMMIT",
+        ]
+    move.on(SOURCE, *statements)
+    move.killed_at("streams", point)
+    move.run_streams()
+    move.settled_equal()
+
+
 def test_two_runners_at_once_apply_nothing_twice(move: Moving) -> None:
     make_tables(move, SOME)
     move.created()
