@@ -172,3 +172,30 @@ def test_a_snapshot_is_not_held_longer_than_asked(move: Move) -> None:
     compared(move, rows, rows)
     with pytest.raises(DiffDurationExceeded, match="exceeding the max-diff-duration time"):
         whole(move, max_diff_duration=0.000001)
+
+
+def test_a_table_without_a_key_is_compared_along_its_stream(move: Move) -> None:
+    move.begin("v VARCHAR(20), w INT", "VALUES ('x',1),('x',1),('x',1),(NULL,NULL),('y',2)")
+    assert counters(move.vdiff()) == (5, 0, 0, 0)
+    move.on_source("DELETE FROM t WHERE w=2 LIMIT 1", "INSERT INTO t VALUES ('x',1),('z',3)")
+    assert counters(move.vdiff()) == (6, 0, 0, 0)
+    move.on_target("DELETE FROM t WHERE w=1 LIMIT 1", "INSERT INTO t VALUES ('z',3)")
+    report = move.vdiff()
+    assert counters(report) == (5, 0, 1, 1)
+    assert only_table(report).extra_source_samples == ({"v": "x", "w": "1"},)
+    assert only_table(report).extra_target_samples == ({"v": "z", "w": "3"},)
+
+
+@pytest.mark.servers("mariadb-mysql", "mysql-mariadb")
+@pytest.mark.parametrize("key", ["INT", "VARCHAR(20) COLLATE utf8mb4_unicode_ci", "VARCHAR(20) COLLATE utf8mb4_bin"])
+def test_servers_of_two_kinds_are_compared(move: Move, key: str) -> None:
+    move.begin(
+        f"id {key} PRIMARY KEY, v VARCHAR(20), d DOUBLE, f FLOAT, t TIMESTAMP(6) NULL, b VARBINARY(9), h ENUM('a','b')",
+        "SELECT seq, CONCAT('é', seq), seq/7e0, seq/7e0, '2024-01-01 00:00:00.000001', UNHEX('00FF'), 'b' "
+        "FROM seq_1_to_700",
+    )
+    assert counters(move.vdiff()) == (700, 0, 0, 0)
+    move.on_target("UPDATE t SET d=d+1e-13 WHERE id='7'", "DELETE FROM t WHERE id='9'")
+    report = move.vdiff()
+    assert counters(report) == (698, 1, 1, 0)
+    assert only_table(report).extra_source_samples[0]["v"] == "é9"

@@ -68,9 +68,10 @@ def _number(layout: TableLayout) -> str:
 
 def sums(connection: Connection, layout: TableLayout) -> dict[int, tuple[int, int]]:
     """The rows of every bucket: how many, and the sum of their hashes."""
+    # Grouped by number, here and below: a column of the table may have the name of an alias, and would win.
     number = _number(layout)
     rows = connection.query(
-        f"SELECT {number}>>{BUCKET_SHIFT} AS b, COUNT(*) AS n, SUM({number}) AS s FROM {layout.qualified} GROUP BY b"
+        f"SELECT {number}>>{BUCKET_SHIFT} AS b, COUNT(*) AS n, SUM({number}) AS s FROM {layout.qualified} GROUP BY 1"
     )
     found = {}
     for row in rows:
@@ -88,7 +89,7 @@ def hashes(connection: Connection, layout: TableLayout, buckets: list[int]) -> d
     chosen = ",".join(str(bucket) for bucket in buckets)
     rows = connection.query(
         f"SELECT {row_hash(layout.columns)} AS h, COUNT(*) AS n FROM {layout.qualified} "
-        f"WHERE {_number(layout)}>>{BUCKET_SHIFT} IN ({chosen}) GROUP BY h"
+        f"WHERE {_number(layout)}>>{BUCKET_SHIFT} IN ({chosen}) GROUP BY 1"
     )
     return {str(row["h"]): int(row["n"]) for row in rows}
 
@@ -102,7 +103,7 @@ def texts(
     shown = ", ".join(f"MIN({expression}) AS s{i}" for i, expression in enumerate(expressions))
     rows = connection.query(
         f"SELECT {row_hash(layout.columns)} AS h, {shown} FROM {layout.qualified} "
-        f"WHERE {row_hash(layout.columns)} IN ({','.join(repr(name) for name in wanted)}) GROUP BY h"
+        f"WHERE {row_hash(layout.columns)} IN ({','.join(repr(name) for name in wanted)}) GROUP BY 1"
     )
     found = {}
     for row in rows:
