@@ -100,6 +100,21 @@ def test_a_killed_vdiff_goes_on_where_it_was(move: Move, tmp_path: Path) -> None
     assert report["TableSummary"]["t"]["MismatchedRows"] == 2
 
 
+@pytest.mark.parametrize("key", ["id INT PRIMARY KEY", "id INT"])
+def test_a_vdiff_killed_at_the_end_of_a_table_goes_on(move: Move, tmp_path: Path, key: str) -> None:
+    """A table without a key is compared as a whole, so all of it once more if need be."""
+    move.begin(f"{key}, v INT", MANY)
+    path = environment(move, tmp_path)
+    move.on_target("UPDATE t SET v=0 WHERE id=10")
+    name, uuid = f"{KEYSPACE}.{WORKFLOW}", "4b3f9b7e-6b4c-4b59-9d1b-0c2f2f4d9a13"
+    assert command(path, "create", name, uuid, kill_at="vdiff.table").returncode == -signal.SIGKILL
+    resumed = command(path, "resume", name, uuid, "--format", "json")
+    assert resumed.returncode == 7, resumed.stderr
+    summary = json.loads(resumed.stdout)["TableSummary"]["t"]
+    assert (summary["State"], summary["MatchingRows"]) == ("completed", 2999)
+    assert summary["MismatchedRows"] + summary["ExtraRowsSource"] == 1
+
+
 def test_an_unfinished_vdiff_is_continued_without_naming_it(move: Move, tmp_path: Path) -> None:
     move.begin("id INT PRIMARY KEY, v INT", "SELECT seq, seq FROM seq_1_to_70000")
     path = environment(move, tmp_path)
