@@ -32,7 +32,7 @@ from executor.native.stream.apply import Applier
 from executor.native.stream.ddl import Effect, effect_of, names_in
 from executor.native.stream.layout import TableLayout
 from executor.native.stream.match import matching_row
-from executor.native.stream.reach import clock_offset, differing, logs_cascades, reaches_further
+from executor.native.stream.reach import clock_offset, differing, lacks, logs_cascades, reaches_further
 from executor.native.stream.repeat import Repeater
 from planner.document import OnDdl
 
@@ -72,6 +72,12 @@ class Follower:
         describe: Callable[[], Sequence[TableLayout]],
     ) -> None:
         self._source = client.login
+        lacking = lacks(client.login, applier.position, stopping)
+        if lacking and not stopping():
+            raise MovetablesError(
+                f"{client.login.name} ({client.login.address}) lacks transactions that were applied already: {lacking}",
+                f"was another server made the source? {COPY_AGAIN}",
+            )
         self._ahead = clock_offset(client.login)
         self._applier = applier
         self.left_out: set[str] = set()

@@ -6,7 +6,7 @@ Each function opens a connection of its own: they are needed seldom.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from executor.native.flavor import CASCADES_VARIABLE
 from executor.native.servers import Connection, Login, connect
@@ -14,6 +14,7 @@ from executor.native.stream.layout import TableLayout, describe_tables
 from planner.cluster import Column
 
 TIMEOUT = 10.0
+LACKS_SECONDS = 20.0
 _REACHING = (
     ("view", "SELECT table_name AS name FROM information_schema.views WHERE table_name IN %s"),
     ("trigger of", "SELECT event_object_table AS name FROM information_schema.triggers WHERE event_object_table IN %s"),
@@ -73,6 +74,23 @@ def logs_cascades(source: Login) -> bool:
     with connect(source, read_timeout=TIMEOUT) as connection:
         row = connection.one("SHOW GLOBAL VARIABLES LIKE %s", [CASCADES_VARIABLE])
     return row is not None and row["Value"] == "OFF"
+
+
+def lacks(source: Login, position: str, stopping: Callable[[], bool]) -> str:
+    """What of `position` the source does not have, '' when it has everything. Raises ServerError.
+
+    Asked again for some seconds: a server sends a transaction before it counts it as done. Only MySQL needs to be
+    asked: it goes on behind a position that it never reached, while MariaDB refuses.
+    """
+    deadline = time.monotonic() + LACKS_SECONDS
+    with connect(source, read_timeout=TIMEOUT) as connection:
+        while not connection.flavor.mariadb:
+            sql = "SELECT GTID_SUBTRACT(%s, @@global.gtid_executed)"
+            lacking = str(connection.value(sql, [position]) or "")
+            if not lacking or time.monotonic() > deadline or stopping():
+                return lacking
+            time.sleep(0.05)
+    return ""
 
 
 def clock_offset(server: Login) -> float:
