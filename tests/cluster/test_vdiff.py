@@ -11,8 +11,11 @@ import pytest
 from executor.errors import LockHeld, Refused, TimedOut, Usage
 from executor.native import sidecar
 from executor.native.local.server import LocalServer
+from executor.native.servers import Connection
+from executor.native.stream.layout import TableLayout
 from executor.native.vdiff import records, show
 from executor.native.vdiff.confirm import NotRunning
+from executor.native.vdiff.digest import Digest, KeyValues, digest
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.run import run_vdiff
 from executor.native.vdiff.summary import latest
@@ -126,6 +129,28 @@ def test_text_that_the_server_cannot_group_at_once_is_not_taken_for_equal(move: 
     move.begin("id INT PRIMARY KEY, v LONGTEXT", "SELECT seq, REPEAT('x', 1000000) FROM seq_1_to_100")
     move.on_target("UPDATE t SET v=CONCAT(LEFT(v, 999999), 'y') WHERE id=100")
     assert counters(move.vdiff()) == (99, 1, 0, 0)
+
+
+def test_chunks_grow_and_shrink_with_what_the_server_can_take(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("executor.native.vdiff.pairs.CHUNK_BYTES", 1)
+    sizes: list[int] = []
+
+    def noted(connection: Connection, layout: TableLayout, *keys: KeyValues | None) -> Digest:
+        found = digest(connection, layout, keys[0], keys[1])
+        sizes.append(found.count)
+        return found
+
+    monkeypatch.setattr("executor.native.vdiff.compare.digest", noted)
+    monkeypatch.setattr("executor.native.vdiff.compare.QUICK_SECONDS", 10)
+    move.begin("id INT PRIMARY KEY, v INT", "SELECT seq, seq FROM seq_1_to_20000")
+    assert counters(move.vdiff()) == (20000, 0, 0, 0)
+    assert max(sizes) > 1000
+    assert len(sizes) < 40
+    sizes.clear()
+    monkeypatch.setattr("executor.native.vdiff.pairs.CHUNK_BYTES", 10_000_000)
+    monkeypatch.setattr("executor.native.vdiff.compare.SLOW_SECONDS", 0)
+    assert counters(move.vdiff()) == (20000, 0, 0, 0)
+    assert min(sizes) < 1000
 
 
 def test_samples_are_bounded_and_shortened_but_never_their_keys(move: Move) -> None:

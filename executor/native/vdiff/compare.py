@@ -23,6 +23,7 @@ from executor.native.vdiff.digest import (
     range_rows,
 )
 from executor.native.vdiff.options import VDiffOptions
+from executor.native.vdiff.pairs import MAX_ROWS, MIN_ROWS
 from executor.native.vdiff.repair import Repairer
 from executor.native.vdiff.report import RowText, TableReport
 from executor.native.vdiff.samples import kept, sample_expression, shortened
@@ -35,6 +36,8 @@ FAN_OUT = 16
 SUSPECTS = 2_000
 """Not more suspects than about these are held at once: one range may hold all that the target has too much."""
 ATTEMPTS = 5
+QUICK_SECONDS, SLOW_SECONDS = 0.05, 1.0
+"""What a chunk should take."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class TableComparison:
             chunk, source, target = waiting.popleft()
             before = self.report
             try:
+                self._adapt(source.result(), target.result())
                 self._take(chunk, source.result(), target.result())
             except BaseException:
                 self.report = before  # half a chunk must not be counted: it is compared again after `last_key`
@@ -145,6 +149,14 @@ class TableComparison:
                 return
             after = upto
             left = None if left is None else left - rows
+
+    def _adapt(self, source: Digest, target: Digest) -> None:
+        """Makes the next chunks larger or smaller: what a server believes of its rows' size may be out of date."""
+        seconds = max(source.seconds, target.seconds)
+        if not source.whole or not target.whole or seconds > SLOW_SECONDS:
+            self._chunk_rows = max(MIN_ROWS, self._chunk_rows // 2)
+        elif seconds < QUICK_SECONDS:
+            self._chunk_rows = min(MAX_ROWS, self._chunk_rows * 2)
 
     def _layout(self, side: str) -> TableLayout:
         return self._source if side == "source" else self._target

@@ -7,8 +7,9 @@ that costs a closer look, and hides nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, quote
@@ -22,10 +23,14 @@ KeyValues = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Digest:
-    """All rows of a range: how many, and the hash of their bytes; "" when they were too long for the server."""
+    """All rows of a range: how many, and the hash of their bytes; "" when they were too long for the server.
+
+    `seconds` is how long the server took.
+    """
 
     count: int
     hash: str
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def whole(self) -> bool:
@@ -60,6 +65,7 @@ def digest(connection: Connection, layout: TableLayout, after: KeyValues | None,
     """The digest of the rows above `after` and not above `upto`. `connection` went through `prepare`."""
     # A range scan of the primary key delivers its order by itself; a secondary key may lose to a scan of the table.
     order = "" if layout.key_name == "PRIMARY" else layout.key_order
+    began = time.monotonic()
     row = connection.one(
         f"SELECT COUNT(*) AS n, {rows_hash(layout.columns, order)} AS h "
         + _condition(layout, layout.inside(after, upto))
@@ -68,7 +74,7 @@ def digest(connection: Connection, layout: TableLayout, after: KeyValues | None,
     cut = connection.raw._result.warning_count  # type: ignore[attr-defined]
     if row is None:
         raise MovetablesError(f"{connection.login.name} did not answer a count of {layout.qualified}")
-    return Digest(int(row["n"]), "" if cut or row["h"] is None else str(row["h"]))
+    return Digest(int(row["n"]), "" if cut or row["h"] is None else str(row["h"]), time.monotonic() - began)
 
 
 def boundary(

@@ -309,6 +309,7 @@ class _Run:
                 comparison = WholeComparison(source, target, pair, self._record.options, table, tell)
                 comparison.run()
                 found, ended = comparison.report, COMPLETED
+                self._patience.renew()
         except _Stopped:
             ended = STOPPED
             raise
