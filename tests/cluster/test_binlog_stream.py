@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -397,6 +398,30 @@ def test_a_large_row_spans_packets(server: LocalServer, source: Connection) -> N
         ((b"1",), b"(1,X'%b')" % (b"0123456789" * 2_000_000).hex().encode()),
         ((b"2",), b"(2,X'736d616c6c')"),
     ]
+
+
+@pytest.mark.servers("mysql")
+@pytest.mark.parametrize("checksum", ["CRC32", "NONE"])
+def test_a_compressed_transaction_larger_than_a_packet_is_read_from_disk(
+    server: LocalServer, source: Connection, checksum: str
+) -> None:
+    source.execute(f"SET GLOBAL binlog_checksum = {checksum}")
+    begin = source.position()
+    source.execute("SET SESSION binlog_transaction_compression = ON")
+    values = [os.urandom(4 << 20) for _ in range(9)]
+    with source.transaction():
+        for n, value in enumerate(values):
+            source.execute(f"INSERT INTO d.b VALUES ({n}, X'{value.hex()}')")
+    source.execute("SET GLOBAL binlog_checksum = CRC32")
+    source.execute("INSERT INTO d.a VALUES (1, 'x')")
+    found = []
+    with reading(server, begin) as reader:
+        while not isinstance(piece := reader.next(), Idle):
+            if isinstance(piece, RowsChange) and piece.table.table == "b":
+                found += [row for ((_key, row),) in piece.table.decoder(["v"], ["id"])(piece.rows)]
+            elif isinstance(piece, RowsChange):
+                found.append(b"the last")
+    assert found == [*(b"(X'%b')" % value.hex().encode() for value in values), b"the last"]
 
 
 def test_rotation_and_restart_are_passed_over(server: LocalServer, source: Connection) -> None:

@@ -11,6 +11,7 @@ import enum
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import IO
 
 from executor.errors import MovetablesError
 
@@ -114,6 +115,7 @@ class Event:
     """One event as it came: header fields, and the body without header and checksum.
 
     `timestamp` in Unix seconds of the source's clock, `log_pos` the end of the event in its file (0 if artificial).
+    `file` holds the body of a transaction payload that is too large for memory; `body` is empty then.
     """
 
     type: int
@@ -122,6 +124,7 @@ class Event:
     log_pos: int
     flags: int
     body: bytes
+    file: IO[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

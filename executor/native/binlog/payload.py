@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import IO, cast
 
 import zstandard
 
@@ -16,6 +17,7 @@ from executor.native.binlog.events import HEADER, Event, Malformed, Unsupported,
 _END, _SIZE, _COMPRESSION, _UNCOMPRESSED_SIZE = range(4)
 _ZSTD, _NONE = 0, 255
 _CHUNK = 1 << 18
+_FIELDS = 64  # bytes that the fields before the compressed events fit in
 
 
 def inner_events(event: Event) -> Iterator[Event]:
@@ -23,7 +25,8 @@ def inner_events(event: Event) -> Iterator[Event]:
 
     Raises Malformed for a payload that is cut off, Unsupported for a compression that is not known.
     """
-    body = event.body
+    packed: IO[bytes] = io.BytesIO(event.body) if event.file is None else event.file
+    body = packed.read(_FIELDS)
     at = 0
     compression, announced = _ZSTD, None
     while True:
@@ -38,18 +41,16 @@ def inner_events(event: Event) -> Iterator[Event]:
         elif field != _SIZE:
             raise Malformed(f"{where(event)} has a field of type {field}, which is not known")
         at += length
-    packed = io.BytesIO(memoryview(body)[at:])
+    packed.seek(at)
     if compression == _NONE:
         return _split(packed, None, event)
     if compression != _ZSTD:
         raise Unsupported(f"{where(event)} is compressed by method {compression}, and only zstd (0) is known")
     reader = zstandard.ZstdDecompressor().stream_reader(packed, read_size=_CHUNK, read_across_frames=True)
-    return _split(reader, announced, event)
+    return _split(cast(IO[bytes], reader), announced, event)
 
 
-def _split(
-    reader: io.BytesIO | zstandard.ZstdDecompressionReader, announced: int | None, outer: Event
-) -> Iterator[Event]:
+def _split(reader: IO[bytes], announced: int | None, outer: Event) -> Iterator[Event]:
     found = 0
     try:
         while head := _exactly(reader, HEADER.size, outer, end_allowed=True):
@@ -59,13 +60,14 @@ def _split(
             yield Event(kind, timestamp, server_id, outer.log_pos, flags, body)
     except zstandard.ZstdError as error:
         raise Malformed(f"{where(outer)} cannot be unpacked: {error}") from error
+    finally:
+        if outer.file is not None:
+            outer.file.close()
     if announced not in (None, found):
         raise Malformed(f"{where(outer)} holds {found} bytes of events, and {announced} were announced")
 
 
-def _exactly(
-    reader: io.BytesIO | zstandard.ZstdDecompressionReader, size: int, outer: Event, *, end_allowed: bool = False
-) -> bytes:
+def _exactly(reader: IO[bytes], size: int, outer: Event, *, end_allowed: bool = False) -> bytes:
     data = reader.read(size)
     while len(data) < size:
         more = reader.read(size - len(data))

@@ -7,9 +7,13 @@ for is the flavour's: `dump_mariadb.py`, `dump_mysql.py`.
 from __future__ import annotations
 
 import contextlib
+import io
 import select
 import socket
+import tempfile
 import zlib
+from collections.abc import Iterator
+from itertools import chain
 
 from executor.native.binlog import dump_mariadb, dump_mysql
 from executor.native.binlog.events import HEADER, IN_USE, Event, EventType, Malformed
@@ -106,7 +110,11 @@ class BinlogClient:
         Raises PositionLost, and ServerError: `lost` when the connection broke, was closed, or nothing came for ten
         heartbeats (at least 10 s). Raises Malformed for an event that fails its checksum. The stream is over then.
         """
-        packet = self._packet()
+        packet = self._physical_packet()
+        if len(packet) == _WHOLE_PACKET:
+            if packet[0] == 0 and packet[5] == EventType.TRANSACTION_PAYLOAD:
+                return self._payload(packet)
+            packet = b"".join((packet, *self._continued()))
         if packet[0] == 0xFF:
             raise self._refused(packet)
         if packet[0] == 0xFE:
@@ -131,7 +139,10 @@ class BinlogClient:
             plain = bytearray(packet[1 : end - 4])
             plain[17] &= ~IN_USE & 0xFF
             found = zlib.crc32(plain)
-        if found != int.from_bytes(packet[end - 4 : end], "little"):
+        self._compare(found, packet[end - 4 : end], kind, log_pos)
+
+    def _compare(self, found: int, checksum: bytes, kind: int, log_pos: int) -> None:
+        if found != int.from_bytes(checksum, "little"):
             raise Malformed(
                 f"{self.login.name}: the event of type {kind} that ends at position {log_pos} fails its checksum",
                 "the binlog file or the network is damaged: look at the source's error log and disks",
@@ -154,21 +165,44 @@ class BinlogClient:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._connection.raw._force_close()  # type: ignore[attr-defined]
 
-    def _packet(self) -> bytes:
-        """The next logical packet: physical packets of 16 MiB - 1 bytes are continued by the next one."""
+    def _payload(self, packet: bytes) -> Event:
+        """A transaction payload of more than 16 MiB: its body goes to disk as it arrives."""
+        timestamp, kind, server_id, size, log_pos, flags = HEADER.unpack_from(packet, 1)
+        left = size - 4 if self._checksum else size  # bytes that the checksum is of
+        file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by whoever reads it)
+        try:
+            crc, arrived, body = 0, 0, packet[20:]
+            parts = chain((packet[1:],), self._continued())
+            for part in parts:
+                crc = zlib.crc32(part[: max(0, left - arrived)], crc)
+                arrived += len(part)
+                file.write(body or part)
+                body = b""
+            if arrived != size:
+                raise Malformed(f"{self.login.name}: a transaction payload says {size} bytes, and {arrived} arrived")
+            if self._checksum:
+                file.seek(-4, io.SEEK_END)
+                self._compare(crc, file.read(4), kind, log_pos)
+                file.truncate(file.tell() - 4)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return Event(kind, timestamp, server_id, log_pos, flags, b"", file)
+
+    def _physical_packet(self) -> bytes:
         length = self._physical()
         start = self._at + 4
-        packet = bytes(memoryview(self._buffer)[start : start + length])
         self._at = start + length
-        if length < _WHOLE_PACKET:
-            return packet
-        parts = [packet]
-        while length == _WHOLE_PACKET:
-            length = self._physical()
-            start = self._at + 4
-            parts.append(bytes(memoryview(self._buffer)[start : start + length]))
-            self._at = start + length
-        return b"".join(parts)
+        return bytes(memoryview(self._buffer)[start : start + length])
+
+    def _continued(self) -> Iterator[bytes]:
+        """The packets that continue one of 16 MiB - 1 bytes: the first that is shorter is the last."""
+        while True:
+            packet = self._physical_packet()
+            yield packet
+            if len(packet) < _WHOLE_PACKET:
+                return
 
     def _physical(self) -> int:
         """Waits until one whole physical packet is in the buffer; returns its length."""
