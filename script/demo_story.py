@@ -31,10 +31,11 @@ GATEWAY_PORT = 15306
 
 
 class Story:
-    """The chapters of the story. `port` is the gateway's."""
+    """The chapters of the story. `port` is the gateway's, `server` the flavour of all servers."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, server: str) -> None:
         self.port = port
+        self.server = server
         self.chapter = 0
 
     def tell(self, heading: str) -> None:
@@ -95,7 +96,7 @@ class Story:
 def tell(story: Story) -> bool:
     """The whole story; True when it ended well."""
     story.tell("An embedded cluster: keyspace commerce on three tablets, a topology server and the gateway")
-    story.movetables("local", "up")
+    story.movetables("local", "up", "--server", story.server)
     story.apply("101_commerce.yaml")
     story.mysql("-e", "show vitess_tablets")
 
@@ -197,6 +198,7 @@ def main() -> int:
     """Reads the command line and tells the story."""
     parser = argparse.ArgumentParser(prog="script/demo", description="The main job on real servers of its own.")
     parser.add_argument("--keep", action="store_true", help="leave the cluster running")
+    parser.add_argument("--server", choices=("mariadb", "mysql"), default="mariadb", help="which servers to start")
     parser.add_argument("--first-port", type=int, metavar="PORT", help="use eight ports from here on; 15300 and others")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupt)
@@ -205,7 +207,7 @@ def main() -> int:
     reset()  # of an earlier demo that was kept
     keep = False
     try:
-        good = tell(Story(port))
+        good = tell(Story(port, options.server))
         keep = options.keep
     except KeyboardInterrupt:
         print("\nInterrupted; cleaning up.", file=sys.stderr)

@@ -155,7 +155,7 @@ class Commands:
             except Unreachable:
                 continue
             with connection:
-                found[login.name] = str(connection.value("SELECT @@global.gtid_binlog_pos"))
+                found[login.name] = connection.position()
         access.close()
         return found
 

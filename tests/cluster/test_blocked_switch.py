@@ -23,8 +23,6 @@ from planner.cluster import StreamState
 from tests.cluster.commands import Commands, Done, moving_shop, shop_plan, told
 from tests.cluster.conftest import Pairing, Ports, Templates
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 WORKFLOW = "customer.commerce2customer"
 SHORT = "cutover: {timeout: 3s, max_replication_lag: 10m}"
 PLANTED = {

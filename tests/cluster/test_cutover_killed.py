@@ -11,8 +11,6 @@ from planner.cluster import StreamState
 from tests.cluster import moving
 from tests.cluster.moving import NAME, SOURCE, TARGET, Moving, points
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 pair, move = moving.pair, moving.move
 
 BEFORE = points("cutover", ["intent", "fenced", "caught_up", "stopped", "reverse_created"])

@@ -14,8 +14,6 @@ from executor.native.local.serve import pid_file
 from tests.cluster.commands import EXAMPLE, SHOP, Commands, embedded, shop_plan
 from tests.cluster.conftest import Pairing, Ports, Templates
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 HEADER = re.compile(r"^Apply dry run results for plan shop at \d\d [A-Z][a-z]{2} \d\d \d\d:\d\d UTC$")
 CREATE = (
     "CREATE TABLE `vt_customer`.`customer`",

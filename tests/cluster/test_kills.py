@@ -27,8 +27,6 @@ from tests.cluster.conftest import MakeInventory
 from tests.cluster.test_move_under_load import PLAN
 from tests.workload import MOVED_TABLES, Workload, prepare
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 TABLETS = (
     ("commerce", 100, TabletType.REPLICA),
     ("commerce", 101, TabletType.REPLICA),

@@ -12,8 +12,6 @@ from tests.cluster.commands import Commands
 from tests.cluster.conftest import COMMERCE, CUSTOMER, MakeInventory
 from tests.workload import MOVED_TABLES, Workload, prepare
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 PLAN = """
 version: 1
 name: accounts

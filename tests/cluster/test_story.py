@@ -12,6 +12,8 @@ import schemas
 from tests.cluster.commands import Commands
 from tests.cluster.conftest import COMMERCE, CUSTOMER, MakeInventory
 
+pytestmark = pytest.mark.servers("mariadb", "mysql", "mariadb-mysql", "mysql-mariadb")
+
 EXAMPLE = Path(__file__).parents[2] / "plans" / "commerce"
 PLANS = (
     "101_commerce.yaml",

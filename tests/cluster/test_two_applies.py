@@ -18,8 +18,6 @@ from executor.native.waiting import wait_until
 from tests.cluster.commands import EXAMPLE, KEYSPACES, SHOP, Commands, embedded, shop_plan
 from tests.cluster.conftest import Pairing, Ports, Templates
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 
 @dataclass
 class Blocked:
