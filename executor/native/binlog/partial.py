@@ -31,7 +31,7 @@ def made_whole(table: TableVersion, rows: Rows) -> Rows:
         raise Malformed(f"a column of {table.database}.{table.table} has a type whose length is not known")
     try:
         return replace(rows, body=walker.whole())
-    except (IndexError, KeyError, struct.error) as error:
+    except (IndexError, KeyError, TypeError, struct.error) as error:
         raise Malformed(f"a partial update of {table.database}.{table.table} cannot be made whole: {error}") from error
 
 
