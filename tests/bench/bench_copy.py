@@ -165,7 +165,7 @@ class Contest:
         shutil.rmtree(folder, ignore_errors=True)
         began = time.perf_counter()
         # These two read no file of options in this version, and take the password from the command line.
-        names = ",".join(f"{SOURCE}.{name}" for name in self.tables)
+        names = ",".join(self.tables)
         self._tool("commerce", ["mydumper", "-B", SOURCE, "-T", names, "-o", str(folder), "-r", "100000"])
         self._tool("customer", ["myloader", "-B", "by_mydumper", "-d", str(folder), "-o"])
         took = time.perf_counter() - began
