@@ -47,8 +47,11 @@ class TableLayout:
 
     @property
     def key_expressions(self) -> str:
-        """One SQL expression per key column, its literal as text, with commas."""
-        return ",".join(f"{literal_expression(column)} AS k{i}" for i, column in enumerate(self.key))
+        """One SQL expression per key column, its literal as text, with commas.
+
+        ORDER BY takes an alias for the column of that name, so the aliases are names that no table has.
+        """
+        return ",".join(f"{literal_expression(column)} AS _movetables_key_{i}" for i, column in enumerate(self.key))
 
     @property
     def key_order(self) -> str:
