@@ -6,7 +6,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from executor.errors import MovetablesError
 from executor.native import sidecar
@@ -35,9 +37,10 @@ class StreamName:
 class _Running(threading.Thread):
     """One stream's thread: runs it again after a server failed, until it is stopped or an error needs a human."""
 
-    def __init__(self, name: StreamName) -> None:
+    def __init__(self, name: StreamName, replicas: Callable[[], Sequence[Login]]) -> None:
         super().__init__(name=f"stream {name.keyspace}.{name.workflow}", daemon=True)
         self.stream = name
+        self._replicas = replicas
         self.stop = threading.Event()
 
     def run(self) -> None:
@@ -51,6 +54,7 @@ class _Running(threading.Thread):
                     self.stream.keyspace,
                     self.stream.workflow,
                     self.stop.is_set,
+                    replicas=self._replicas,
                 ).run()
                 return
             except (ServerError, StreamBusy, Altered) as error:
@@ -110,7 +114,7 @@ class Runner:
                 if key in self._running and name is not None and name != self._running[key].stream:
                     self._running[key].stop.set()  # a shard has another primary now; started anew when it has ended
                 elif wanted and name is not None and key not in self._running:
-                    self._running[key] = _Running(name)
+                    self._running[key] = _Running(name, partial(self._replicas, record.keyspace))
                     self._running[key].start()
 
     def close(self) -> None:
@@ -128,6 +132,11 @@ class Runner:
         if source is None or target is None:
             return None
         return StreamName(record.keyspace, record.workflow, self._logins.server(source), self._logins.server(target))
+
+    def _replicas(self, keyspace: str) -> list[Login]:
+        state = self._state
+        primary = state.primary(keyspace)
+        return [self._logins.server(t) for t in state.tablets if t.keyspace == keyspace and t != primary]
 
     def _streams_of(self, state: TopologyState, keyspace: str) -> list[sidecar.StreamRecord]:
         primary = state.primary(keyspace)

@@ -15,6 +15,8 @@ from executor.native.flavor import ER_BAD_DB, ER_NO_SUCH_TABLE
 from executor.native.servers import Connection, Login, ServerError, connect
 
 CHECK_SECONDS = 0.5
+ACCESS_DENIED = frozenset({1142, 1227})
+"""MySQL shows the history list to users with the privilege PROCESS only, which nothing else needs."""
 ANSWER_SECONDS = 5.0
 
 
@@ -62,6 +64,8 @@ class Throttle:
         try:
             length = self._ask(self._source, _history_list)
         except ServerError as error:
+            if error.errno in ACCESS_DENIED:
+                return ""
             return f"the history list of {self._source.name} cannot be read: {error.message}"
         return f"the history list of {self._source.name} is {length:,.0f} long" if length > limit else ""
 
