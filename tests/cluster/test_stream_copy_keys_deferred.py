@@ -1,0 +1,92 @@
+"""Secondary keys that are added after the copy: kills, writers meanwhile, and an end that was told in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from executor.native.stream import copy, copying
+from planner.cluster import StreamState
+from tests.cluster import moving
+from tests.cluster.moving import NAME, SOURCE, TARGET, Moving
+
+pair, move = moving.pair, moving.move
+
+DIGIT = f"({' UNION ALL '.join(f'SELECT {digit} AS d' for digit in range(10))})"
+
+
+def fill(move: Moving, rows: int) -> None:
+    move.tables(
+        "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT, b VARCHAR(80), u INT, KEY (a), KEY (b, a), "
+        "UNIQUE KEY (u))",
+        "INSERT INTO t (id, a, b, u) SELECT n, n % 1000, SHA2(n, 256), n FROM (SELECT 1 + a.d + 10 * b.d + 100 * c.d + "
+        f"1000 * e.d + 10000 * f.d + 100000 * g.d AS n FROM {DIGIT} a, {DIGIT} b, {DIGIT} c, {DIGIT} e, {DIGIT} f, "
+        f"{DIGIT} g) numbers WHERE n <= {rows}",
+    )
+
+
+def keys(move: Moving, keyspace: str) -> list[str]:
+    with move.pair.connect(keyspace) as connection:
+        text = str((connection.one("SHOW CREATE TABLE t") or {})["Create Table"])
+    return sorted(line.strip().rstrip(",") for line in text.splitlines() if "KEY" in line)
+
+
+def test_killed_before_and_after_the_keys_are_added(move: Moving) -> None:
+    fill(move, 1000)
+    move.move = replace(move.move, defer_secondary_keys=True)
+    move.created()
+    assert len(keys(move, TARGET)) == 2
+    move.killed_at("streams", "stream:keys_begun")
+    move.on(SOURCE, "DELETE FROM t WHERE id < 100", "INSERT INTO t (a) VALUES (7)")
+    move.killed_at("streams", "stream:keys_added")
+    assert move.state() is StreamState.COPYING
+    move.on(SOURCE, "UPDATE t SET a=a+1, u=u+5000")
+    move.run_streams()
+    move.settled_equal()
+    assert keys(move, TARGET) == keys(move, SOURCE)
+
+
+def test_plans_that_say_nothing_defer_the_keys_of_large_tables_only(
+    move: Moving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(move, 1000)
+    move.perform("create_workflow")
+    assert keys(move, TARGET) == keys(move, SOURCE)
+    move.perform("cancel")
+    monkeypatch.setattr("executor.native.steps.create_workflow.DEFER_BYTES", 1)
+    move.perform("create_workflow")
+    assert len(keys(move, TARGET)) == 2
+
+
+def test_the_end_is_told_from_a_tenth_of_the_way_on(move: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a factor of two, since other programs run on the machine of a test; a benchmark measures it."""
+    monkeypatch.setattr(copy, "BATCH_SECONDS", 0.2)
+    monkeypatch.setattr(copying, "MAX_BATCH_SECONDS", 0.2)
+    monkeypatch.setattr(copy, "CHUNK_BYTES", 100_000)
+    fill(move, 200_000)
+    move.created()
+    samples: list[tuple[float, float, float]] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            workflow = next(w for w in move.backend.observe().workflows if w.name == NAME)
+            copied, total = workflow.copies[0].rows_copied, workflow.copies[0].rows_total
+            if workflow.eta is not None and copied > 0.1 * total:
+                samples.append((time.monotonic(), workflow.eta, copied / total))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    move.run_streams()
+    move.wait_for(StreamState.RUNNING)
+    end = time.monotonic()
+    done.set()
+    watcher.join(10)
+    assert len(samples) >= 3
+    for at, eta, _ in samples[:-2]:
+        left = end - at
+        assert eta < 2 * left + 1.0
+        assert eta > left / 2 - 1.0
