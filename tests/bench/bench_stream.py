@@ -163,6 +163,11 @@ class Beat:
     database: str
     lags: list[float] = field(default_factory=list)
 
+    def seen(self) -> bool:
+        """True when the follower has the beat of the last seconds."""
+        with connect(self.follower) as connection:
+            return time.time() - float(connection.value(f"SELECT at FROM {self.database}.beat") or 0) < 5
+
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Meanwhile, `lags` grows by one figure in seconds for each time that the follower was looked at."""
@@ -210,6 +215,8 @@ def under_load(follower: Ours | Replica, source: Login, login: Login, database: 
             wait_until(
                 lambda: positions.parse(follower.position(connection)).contains(start), DEADLINE, "it to catch up"
             )
+            writer.execute("UPDATE vt_commerce.beat SET at=%s WHERE id=1", [time.time()])
+            wait_until(beat.seen, DEADLINE, "the first beat")
             with beat.measuring():
                 rate = sysbench(source, "run", seconds)
                 ended = time.perf_counter()

@@ -458,6 +458,15 @@ def test_a_statement_that_reaches_a_moved_table_without_naming_it_is_an_error(mo
     assert changing in message
 
 
+def test_a_statement_through_a_view_that_is_gone_again_is_an_error(move: Moving) -> None:
+    begin(move)
+    move.stop_streams()
+    created, changing = REACHING["view"]
+    move.on(SOURCE, created, "SET SESSION binlog_format=STATEMENT", changing, "DROP VIEW w")
+    move.run_streams()
+    assert "gone" in move.wait_for_error()
+
+
 def _applied(move: Moving, source: Connection) -> bool:
     with move.target() as target:
         return bool(target.value("SELECT v FROM t WHERE id=1") == source.value("SELECT v FROM t WHERE id=1"))

@@ -15,7 +15,7 @@ from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.binlog import positions
 from executor.native.binlog.events import RowsKind
-from executor.native.binlog.rows import Decoder
+from executor.native.binlog.rows import Decoder, TableVersion
 from executor.native.binlog.transactions import (
     Begin,
     Commit,
@@ -43,6 +43,8 @@ MARKER = "marker"
 COPY_AGAIN = "the table must be copied again: set the move to state absent, apply, set it back and apply"
 _MARKER_KEY = ("keyspace", "workflow", "purpose")
 _SHOWN = 200
+_HARMLESS_KEPT = 10_000
+_DECODERS_KEPT = 4096
 _CASCADING = re.compile(r"\bON\s+(?:DELETE|UPDATE)\s+(?:CASCADE|SET\s+(?:NULL|DEFAULT))\b", re.IGNORECASE)
 
 
@@ -93,6 +95,8 @@ class Follower:
         self._marked = False
         self._stop_after: StopAtDdl | None = None
         self._begin: Begin | None = None
+        self._decoders: dict[TableVersion, Decoder] = {}
+        self._harmless: set[frozenset[str]] = set()  # names of statements that were looked into
         self._altered = False
 
     def follow(self, token: str | None = None) -> None:
@@ -149,18 +153,15 @@ class Follower:
         if change.table.table in self.left_out:
             return
         layout = self._layouts[change.table.table]
-        missing = {column.name for column in layout.columns} ^ self._copied_columns(change, layout)
-        if missing:
-            raise MovetablesError(
-                f"the columns of {change.table.table} differ between source and target: {', '.join(sorted(missing))}",
-                "make both definitions equal, then set the move's state to created and to running again",
-            )
-        names = [column.name for column in layout.columns]
+        decode = self._decoders.get(change.table)
+        if decode is None:
+            if len(self._decoders) >= _DECODERS_KEPT:
+                self._decoders.clear()
+            decode = self._decoders[change.table] = self._decoder(change.table, layout)
         if not layout.key:
-            self._rows_without_key(change, layout, change.table.decoder(names, names, False))
+            self._rows_without_key(change, layout, decode)
             self._applier.spill_if_large()
             return
-        decode = change.table.decoder(names, [c.name for c in layout.key], False)
         if change.kind is RowsKind.INSERT:
             for (after,) in decode(change.rows):
                 self._applier.put(layout.name, *after)
@@ -181,8 +182,16 @@ class Follower:
             if change.kind is not RowsKind.DELETE:
                 self._applier.put(layout.name, (), images[-1][1])
 
-    def _copied_columns(self, change: RowsChange, layout: TableLayout) -> set[str]:
-        return set(change.table.columns) - set(layout.generated)
+    def _decoder(self, table: TableVersion, layout: TableLayout) -> Decoder:
+        """Gives the copied columns as rows, and the key's, or all of a table without one, as keys."""
+        names = [column.name for column in layout.columns]
+        different = set(names) ^ (set(table.columns) - set(layout.generated))
+        if different:
+            raise MovetablesError(
+                f"the columns of {table.table} differ between source and target: {', '.join(sorted(different))}",
+                "make both definitions equal, then set the move's state to created and to running again",
+            )
+        return table.decoder(names, [column.name for column in layout.key] or names, False)
 
     def _marker(self, change: RowsChange) -> None:
         if change.kind is RowsKind.DELETE:
@@ -204,7 +213,9 @@ class Follower:
         )
         if statement.kind is StatementKind.DML:
             self._logged_change(statement, effect)
-        elif effect is not Effect.NONE:
+            return
+        self._harmless.clear()  # it may have made a view or a trigger
+        if effect is not Effect.NONE:
             self._ddl(statement, effect)
 
     def _logged_change(self, statement: Statement, effect: Effect) -> None:
@@ -215,13 +226,18 @@ class Follower:
                 f"{statement.sql[:_SHOWN]}",
                 hint,
             )
-        further = reaches_further(self._source, names_in(statement.sql, statement.sql_mode))
+        names = frozenset(name for name in names_in(statement.sql, statement.sql_mode) if not name.isdigit())
+        if names in self._harmless:
+            return
+        further = reaches_further(self._source, names)
         if further:
             raise MovetablesError(
                 f"a change was logged as a statement, not as rows, and may have changed moved tables through {further} "
                 f"({self._where}): {statement.sql[:_SHOWN]}",
                 hint,
             )
+        if len(self._harmless) < _HARMLESS_KEPT:
+            self._harmless.add(names)
 
     @property
     def _where(self) -> str:
@@ -274,6 +290,7 @@ class Follower:
             self._pass_over(f"{statement.sql[:_SHOWN]} ({self._where})")
             return
         self._layouts = {layout.name: layout for layout in layouts}
+        self._decoders.clear()
         self._applier.replace_layouts(layouts)
         self._altered = True
 

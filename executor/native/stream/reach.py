@@ -26,7 +26,7 @@ def reaches_further(source: Login, names: Collection[str]) -> str:
     """What one of `names` is that may change other tables than it names: ``view v``; '' when nothing is.
 
     A change through a view, and what a trigger or a function does, is not told by the text of the statement that
-    caused it. Raises ServerError.
+    caused it. When no table has any of the names now, it may have been a view. Raises ServerError.
     """
     if not names:
         return ""
@@ -35,7 +35,9 @@ def reaches_further(source: Login, names: Collection[str]) -> str:
             found = connection.value(sql, [tuple(sorted(names))])
             if found is not None:
                 return f"{kind} {found}"
-    return ""
+        tables = "SELECT 1 FROM information_schema.tables WHERE table_type='BASE TABLE' AND table_name IN %s LIMIT 1"
+        gone = connection.value(tables, [tuple(sorted(names))]) is None
+    return "something that is gone" if gone else ""
 
 
 def differing(source: Login, database: str, layouts: Sequence[TableLayout]) -> str:

@@ -30,8 +30,8 @@ _MODES = {
 }
 """Bits of a logged sql_mode that decide what a statement means; the others decide what is an error."""
 _UNPREDICTABLE = re.compile(
-    r"\b(?:UUID|UUID_SHORT|SYS_GUID|RAND|RANDOM_BYTES|SYSDATE|CONNECTION_ID|USER|CURRENT_USER)\s*\("
-    r"|\b(?:NOW|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP|CURRENT_TIME|UTC_TIMESTAMP)\s*\(\s*[1-6]\s*\)"
+    r"\b(?:UUID|UUID_SHORT|SYS_GUID|RAND|CONNECTION_ID|USER|CURRENT_USER)\s*\(\s*\)|\b(?:RANDOM_BYTES|SYSDATE)\s*\("
+    r"|(?<!ON UPDATE )\b(?:NOW|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP|CURRENT_TIME|UTC_TIMESTAMP)\s*\(\s*[1-6]\s*\)"
     r"|(?<!CURRENT_)\bTIMESTAMP\b[^,]*\bDEFAULT\s+['\"]|\b(?:MODIFY|CHANGE)\b[^,]*\sTIMESTAMP\b",
     re.IGNORECASE,
 )
