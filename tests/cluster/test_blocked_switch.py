@@ -29,17 +29,17 @@ PLANTED = {
     "one byte": (
         "UPDATE customer SET email = 'alice@domain.con' WHERE customer_id = 1",
         "UPDATE customer SET email = 'alice@domain.com' WHERE customer_id = 1",
-        ("MismatchedRows", b"alice@domain.con".hex()),
+        ("MismatchedRows", "alice@domain.con"),
     ),
     "a missing row": (
         "DELETE FROM corder WHERE order_id = 3",
         "INSERT INTO corder VALUES (3, 3, 'SKU-1002', 30)",
-        ("ExtraRowsSource", b"SKU-1002".hex()),
+        ("ExtraRowsSource", "SKU-1002"),
     ),
     "an extra row": (
         "INSERT INTO customer VALUES (4711, 'mallory@domain.com')",
         "DELETE FROM customer WHERE customer_id = 4711",
-        ("ExtraRowsTarget", b"mallory@domain.com".hex()),
+        ("ExtraRowsTarget", "mallory@domain.com"),
     ),
 }
 
@@ -176,7 +176,8 @@ def test_a_planted_difference_blocks_the_switch(commands: Commands, difference: 
     assert again.returncode in (0, 7), told(("plan",), again)
     counted, sample = shown
     assert counted in commands.out("vdiff", "show", WORKFLOW)
-    assert sample in commands.out("vdiff", "show", WORKFLOW, "last", "--verbose").lower()  # binary columns are in hex
+    said = commands.out("vdiff", "show", WORKFLOW, "last", "--verbose")
+    assert sample in said or sample.encode().hex() in said.lower()  # binary columns that are no text are in hex
 
     def mend() -> None:
         with primary(commands, "customer") as target:
