@@ -11,19 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.chunks import Chunk, halves
-from executor.native.stream.load import LoadForm, escaped, in_pieces, load_form
+from executor.native.stream.load import LoadForm, load_form
 
 TEXT_BYTES = 8 << 20
 """More than this is not read at once: pymysql holds a text three times for a moment, and there are several threads."""
 PACKET_ROOM = 4096
 LOAD_PIECE = 1 << 20
-COLUMN_PIECE = 1 << 20
-"""Characters of a large column that are read at once."""
 ATTEMPTS = 8
 
 Connect = Callable[[], Connection]
@@ -115,7 +112,7 @@ class ChunkCopier:
         if zero:
             return self._insert(pair, chunk)
         if text is None:
-            return self._in_halves(pair, chunk, count) or self._load_large(pair, chunk, form)
+            return self._in_halves(pair, chunk, count) or self._insert(pair, chunk)
         size = min(LOAD_PIECE, pair.target_packet // 2)
         self._loaded(pair, form, count, (text[at : at + size] for at in range(0, len(text), size)))
         return Copied(count, len(text))
@@ -183,45 +180,6 @@ class ChunkCopier:
         one, two = (self._copy(pair, part) for part in parts)
         return Copied(one.rows + two.rows, one.size + two.size)
 
-    def _load_large(self, pair: _Pair, chunk: Chunk, form: LoadForm) -> Copied:
-        """Copies the one row of `chunk` column by column, the large ones in pieces."""
-        source = pair.source
-        sent = 0
-
-        def pieces() -> Iterator[bytes]:
-            nonlocal sent
-            for number, column in enumerate(chunk.layout.columns):
-                if number:
-                    yield b","
-                name = quote(column.name)
-                length = _one(source, chunk, f"OCTET_LENGTH({name})") if in_pieces(column) else None
-                if length is None or int(length) < COLUMN_PIECE:
-                    field = _one(source, chunk, f"CAST({form.fields[number]} AS BINARY)")
-                    yield bytes(field)
-                    continue
-                yield b"'"
-                at, read = 1, 0
-                while read < int(length):
-                    piece = bytes(_one(source, chunk, f"CAST(SUBSTRING({name},{at},{COLUMN_PIECE}) AS BINARY)"))
-                    if not piece:
-                        raise MovetablesError(f"column {column.name} of {chunk.layout.name} ended too early")
-                    text = escaped(piece)
-                    size = min(LOAD_PIECE, pair.target_packet // 2)
-                    yield from (text[start : start + size] for start in range(0, len(text), size))
-                    at, read, sent = at + COLUMN_PIECE, read + len(piece), sent + len(text)
-                yield b"'"
-
-        # One state of the row, not pieces of several.
-        source.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        try:
-            if int(_one(source, chunk, "COUNT(*)")) != 1:
-                return self._in_halves(pair, chunk, 2) or Copied(0, 0)
-            self._loaded(pair, form, 1, pieces())
-        finally:
-            if source.open:
-                source.execute("ROLLBACK")
-        return Copied(1, sent)
-
     def _too_large(self, pair: _Pair, chunk: Chunk) -> MovetablesError:
         layout = chunk.layout
         found = pair.source.one(f"SELECT {layout.key_expressions} FROM {layout.qualified} WHERE {chunk.condition}")
@@ -229,8 +187,7 @@ class ChunkCopier:
         return MovetablesError(
             f"row ({key}) of {layout.name} is larger as text than max_allowed_packet allows, which is "
             f"{pair.source_packet} bytes on the source and {pair.target_packet} on the target",
-            "SET GLOBAL local_infile=1 on the target, where the table's types can be loaded so, or SET GLOBAL "
-            "max_allowed_packet=1073741824 on both",
+            "SET GLOBAL max_allowed_packet=1073741824 on both",
         )
 
     @property
@@ -259,10 +216,6 @@ class ChunkCopier:
             pair.source.close()
             pair.target.close()
         self._local.pair = None
-
-
-def _one(source: Connection, chunk: Chunk, expression: str) -> Any:
-    return source.value(f"SELECT {expression} FROM {chunk.layout.qualified} WHERE {chunk.condition}")
 
 
 def _check(chunk: Chunk, count: int, info: str, warned: int) -> None:

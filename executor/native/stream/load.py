@@ -58,16 +58,6 @@ def load_form(layout: TableLayout, database: str) -> LoadForm | None:
     return LoadForm(f"CONCAT({joined})", statement, tuple(fields))
 
 
-def in_pieces(column: Column) -> bool:
-    """True for a column whose values may be large, and can be read with SUBSTRING."""
-    return column.data_type in _TEXT | _BINARY
-
-
-def escaped(value: bytes) -> bytes:
-    """A piece of a value's bytes as it stands between the quotes of a field."""
-    return value.replace(b"\\", b"\\\\").replace(b"'", b"\\'")
-
-
 def _field(column: Column) -> str | None:
     name = quote(column.name)
     if column.data_type in _TEXT and (column.charset or "utf8mb4") in _UTF8:
