@@ -158,7 +158,7 @@ LARGE = ("b LONGBLOB", "t LONGTEXT", "l LONGTEXT CHARACTER SET latin1", "u LONGT
 
 @pytest.mark.parametrize("loads", [0])
 def test_rows_of_sixteen_megabytes_between_tiny_ones(move: Moving, loads: int, flavor: str) -> None:
-    """With LOAD DATA they go in pieces, whatever the packets; without it, as one statement of large packets."""
+    """Each goes as one statement, of packets that are large enough."""
     size = 16 << 20
     packet = 1 << 30 if not loads else size * 2
     variables = ("max_allowed_packet", "local_infile")
