@@ -14,8 +14,6 @@ from executor.native.stream import copy
 from tests.cluster import moving
 from tests.cluster.moving import Moving
 
-pytestmark = pytest.mark.servers("mariadb")  # until the stream reads MySQL's binlog
-
 pair, move = moving.pair, moving.move
 
 ER_DUP_ENTRY, ER_DUP_ENTRY_INDEX = 1062, 1586

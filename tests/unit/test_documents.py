@@ -336,7 +336,9 @@ def test_schema_defaults_are_those_of_the_loader() -> None:
         "source_tables": move.source_tables,
         "keep_routing_rules": move.keep_routing_rules,
     }
-    durations = [parse_duration(defaults[key]) for key in ("max_age", "timeout", "max_replication_lag", "max_replica_lag")]
+    durations = [
+        parse_duration(defaults[key]) for key in ("max_age", "timeout", "max_replication_lag", "max_replica_lag")
+    ]
     wanted = [move.verify_max_age, move.timeout, move.max_replication_lag, move.throttle_max_replica_lag]
     assert durations == wanted
     assert move.defer_secondary_keys is None
