@@ -43,10 +43,17 @@ def test_a_table_without_usable_key_has_none() -> None:
 
 
 def test_generated_columns_are_not_copied() -> None:
-    columns = (column("id"), column("g", generated=True), column("v"))
+    columns = (column("id"), column("g", generated=True, nullable=True), column("v"))
     layout = layout_of("db", table("id", columns=columns))
-    assert layout.column_list == "`id`,`v`"
+    assert (layout.column_list, layout.row_end) == ("`id`,`v`", ")")
     assert layout.generated == ("g",)
+
+
+def test_generated_columns_without_null_are_written_as_default() -> None:
+    columns = (column("id"), column("g", generated=True, nullable=False), column("v"))
+    layout = layout_of("db", table("id", columns=columns))
+    assert (layout.column_list, layout.row_end) == ("`id`,`v`,`g`", ",DEFAULT)")
+    assert layout.tuple_expression.endswith(",',DEFAULT)')")
 
 
 def inside(keys: tuple[str, ...], after: tuple[str, ...] | None, upto: tuple[str, ...] | None) -> str:

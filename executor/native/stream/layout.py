@@ -19,7 +19,9 @@ from planner.cluster import Column, Key, Table
 class TableLayout:
     """The table `database`.`name`: the `columns` that are copied and the `key` columns, none for a table without a key.
 
-    `generated` names the columns that are not copied, because the target computes them.
+    `generated` names the columns that are not copied, because the target computes them. Those that are NOT NULL are in
+    `defaulted` too, and are written as DEFAULT: while triggers stand on a table, MySQL finds no value in a computed
+    column that an INSERT does not name (errno 1048).
     """
 
     database: str
@@ -28,6 +30,7 @@ class TableLayout:
     key: tuple[Column, ...]
     key_name: str
     generated: tuple[str, ...] = ()
+    defaulted: tuple[str, ...] = ()
 
     @property
     def qualified(self) -> str:
@@ -36,14 +39,19 @@ class TableLayout:
 
     @property
     def column_list(self) -> str:
-        """The copied columns as SQL identifiers, with commas."""
-        return ",".join(quote(column.name) for column in self.columns)
+        """The columns of a row as it is written, as SQL identifiers with commas: the copied ones, then `defaulted`."""
+        return ",".join(quote(name) for name in (*(column.name for column in self.columns), *self.defaulted))
+
+    @property
+    def row_end(self) -> str:
+        """What follows the last copied column's literal in a row that is written: DEFAULT for each of `defaulted`."""
+        return ",DEFAULT" * len(self.defaulted) + ")"
 
     @property
     def tuple_expression(self) -> str:
-        """An SQL expression whose text is one row as a tuple of literals, in the order of `columns`."""
+        """An SQL expression whose text is one row as a tuple of literals, in the order of `column_list`."""
         parts = ",',',".join(literal_expression(column) for column in self.columns)
-        return f"CONCAT('(',{parts},')')"
+        return f"CONCAT('(',{parts},'{self.row_end}')"
 
     @property
     def key_expressions(self) -> str:
@@ -100,7 +108,8 @@ def layout_of(database: str, table: Table) -> TableLayout:
     generated = tuple(column.name for column in table.columns if column.generated)
     names = key.columns if key is not None else ()
     name = key.name if key is not None else ""
-    return TableLayout(database, table.name, columns, tuple(by_name[n] for n in names), name, generated)
+    defaulted = tuple(column.name for column in table.columns if column.generated and not column.nullable)
+    return TableLayout(database, table.name, columns, tuple(by_name[n] for n in names), name, generated, defaulted)
 
 
 def describe_tables(connection: Connection, database: str, names: Sequence[str] | None = None) -> tuple[Table, ...]:

@@ -63,6 +63,7 @@ class TableWriter:
             "AND non_unique=0 AND index_name<>%s",
             [layout.database, layout.name, layout.key_name],
         )
+        self._row_end = layout.row_end.encode()
         into = f"INTO {layout.qualified} ({layout.column_list}) VALUES "
         self._insert = f"INSERT {into}".encode()
         # Two rows may swap the values of another unique key: only REPLACE takes such rows one by one. But it deletes
@@ -108,6 +109,8 @@ class TableWriter:
         self._put(self._insert, b"", new)
 
     def _put(self, before: bytes, after: bytes, rows: Sequence[bytes]) -> None:
+        if self.layout.defaulted:
+            rows = [row[:-1] + self._row_end for row in rows]
         for group in _grouped(rows):
             _, info = self._run(b"".join((before, b",".join(group), after)), group)
             found = re.search(r"Records: (\d+)", info)
