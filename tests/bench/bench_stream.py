@@ -24,7 +24,7 @@ from executor.native.binlog.transactions import Idle, RowsChange, TransactionRea
 from executor.native.binlog.wire import BinlogClient
 from executor.native.local import server as servers
 from executor.native.local.cluster import LocalCluster
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.servers import Connection, Login, connect
 from executor.native.waiting import wait_until
 from planner.cluster import StreamState

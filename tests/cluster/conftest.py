@@ -21,7 +21,7 @@ import pytest
 from executor.native.local import mysqld, up
 from executor.native.local import server as servers
 from executor.native.local.cluster import LocalCluster
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.logins import Logins
 from executor.native.promotion import promote
 from executor.native.servers import Connection, Login, connect

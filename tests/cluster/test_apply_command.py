@@ -19,7 +19,7 @@ import pytest
 import schemas
 from executor.lock import holders
 from executor.native.local import server as servers
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.servers import Connection, connect
 from executor.native.waiting import wait_until
 from planner.cluster import Server

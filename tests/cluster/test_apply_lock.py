@@ -13,7 +13,7 @@ import pytest
 from executor.errors import Interrupted, LockHeld, MovetablesError
 from executor.lock import MAX_NAME, Lock, LockLost, break_lock, holders, lock_name, who
 from executor.native.local import server as servers
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.servers import connect
 from executor.native.topology import Topology
 from executor.native.waiting import wait_until

@@ -16,7 +16,7 @@ import pytest
 from executor.cli.environment import open_inventory
 from executor.native.local import server as servers
 from executor.native.local.cluster import LocalCluster
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.logins import Logins
 from executor.native.servers import connect
 from executor.native.topology import Topology

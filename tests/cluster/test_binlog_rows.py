@@ -20,7 +20,8 @@ from executor.native.binlog.positions import parse
 from executor.native.binlog.transactions import Commit, RowsChange, TransactionReader
 from executor.native.binlog.wire import BinlogClient
 from executor.native.flavor import STRICT_SQL_MODE
-from executor.native.local.server import LocalServer, start, stop
+from executor.native.local.local_server import LocalServer
+from executor.native.local.server import start, stop
 from executor.native.servers import Connection, connect, quote
 
 STREAM_ID = 4_000_000

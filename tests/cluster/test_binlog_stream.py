@@ -30,7 +30,8 @@ from executor.native.binlog.transactions import (
     TransactionReader,
 )
 from executor.native.binlog.wire import BinlogClient, PositionLost
-from executor.native.local.server import LocalServer, start, stop
+from executor.native.local.local_server import LocalServer
+from executor.native.local.server import start, stop
 from executor.native.servers import Connection, ServerError, connect
 
 STREAM_ID = 4_000_001

@@ -24,7 +24,8 @@ from executor.native.flavor import FENCE_MESSAGE
 from executor.native.gateway import backend as raw
 from executor.native.gateway.packets import COM_STMT_EXECUTE, COM_STMT_PREPARE, frame
 from executor.native.gateway.result import Expect
-from executor.native.local.server import LocalServer, start, stop
+from executor.native.local.local_server import LocalServer
+from executor.native.local.server import start, stop
 from executor.native.servers import Login, connect
 from executor.native.topology import KeyspaceRecord, TabletRecord, Topology, TopologyState
 from planner.cluster import TabletType

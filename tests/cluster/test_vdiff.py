@@ -10,7 +10,7 @@ import pytest
 
 from executor.errors import LockHeld, Refused, TimedOut, Usage
 from executor.native import sidecar
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.servers import Connection
 from executor.native.stream.layout import TableLayout
 from executor.native.vdiff import records, show

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 import schemas
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.topology import KeyspaceRecord, TabletRecord, Topology
 from executor.native.vdiff import records, show
 from executor.native.vdiff.run import run_vdiff

@@ -11,7 +11,7 @@ import pytest
 
 from executor.native import sidecar
 from executor.native.local import server as programs
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.servers import Login, ServerError, connect
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.report import VDiffReport

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from executor.errors import Refused
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.vdiff.repair import require_repairable
 from tests.cluster.conftest import Pairing, Ports, Templates
 from tests.cluster.test_vdiff_command import command, environment

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from executor.errors import TimedOut
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.servers import connect
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.report import VDiffReport

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.servers import Connection, connect
 from executor.native.stream.layout import describe_tables, layout_of
 from executor.native.vdiff.digest import digest, prepare, range_rows

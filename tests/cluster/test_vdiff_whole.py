@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from executor.errors import Refused, TimedOut
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.servers import connect
 from executor.native.stream.layout import TableLayout, describe_tables, layout_of
 from executor.native.vdiff.confirm import Marking

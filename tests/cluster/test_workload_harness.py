@@ -14,7 +14,7 @@ import pytest
 from pymysql.constants import ER
 
 from executor.native.local import server as servers
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from tests.cluster.conftest import Ports, kill
 from tests.workload import Verdict, Workload, prepare
 from tests.workload.client import Raw

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from executor.native import sidecar
 from executor.native.local import server as programs
-from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 from executor.native.servers import Connection, ServerError, connect
 from executor.native.stream.stream import Stream
 from executor.native.vdiff.options import VDiffOptions

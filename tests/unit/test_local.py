@@ -13,9 +13,10 @@ import pytest
 from executor.errors import MovetablesError, Refused, TimedOut
 from executor.native.local import mariadbd, mysqld
 from executor.native.local.cluster import LocalCluster
+from executor.native.local.local_server import COMPLETE, LocalServer
 from executor.native.local.processes import Process, file_lock, process, read_pid_file, write_pid_file
 from executor.native.local.serve import Child
-from executor.native.local.server import COMPLETE, LocalServer, start
+from executor.native.local.server import start
 from executor.native.logins import Logins, make_secret
 from executor.native.promotion import lacks
 from executor.native.topology import TabletRecord

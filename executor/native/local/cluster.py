@@ -24,8 +24,9 @@ from pathlib import Path
 from executor.errors import MovetablesError, Refused
 from executor.native.flavor import FLAVOR_NAMES
 from executor.native.local import server as servers
+from executor.native.local.local_server import LocalServer
 from executor.native.local.processes import file_lock, write_whole
-from executor.native.local.server import PROGRAMS, LocalServer
+from executor.native.local.server import PROGRAMS
 from executor.native.logins import Logins, make_secret
 from planner.inventory import Inventory, ServerAddress
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from executor.errors import MovetablesError
+from executor.native.local.local_server import LocalServer
 from executor.native.local.programs import as_root, common_options, first_error, found
 from executor.native.logins import MANAGED_USER
-
-if TYPE_CHECKING:
-    from executor.native.local.server import LocalServer
 
 READ_ONLY_OPTION = "--read-only"
 INSTALL_HINT = "install MariaDB 10.6 or later: on Debian or Ubuntu, apt-get install mariadb-server"

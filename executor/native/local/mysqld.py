@@ -11,14 +11,11 @@ import os
 import subprocess
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from executor.errors import MovetablesError
+from executor.native.local.local_server import LocalServer
 from executor.native.local.programs import as_root, common_options, found
 from executor.native.logins import MANAGED_USER
-
-if TYPE_CHECKING:
-    from executor.native.local.server import LocalServer
 
 READ_ONLY_OPTION = "--super-read-only"  # our own user may write to what is only read_only
 INSTALL_HINT = "install MySQL 8.4 or later, or fetch it into your cache on Debian, as root: script/mysql"

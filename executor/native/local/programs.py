@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from executor.native.local.server import LocalServer
+from executor.native.local.local_server import LocalServer
 
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/local/bin"
 SOCKET_PATH_BYTES = 90

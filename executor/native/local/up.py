@@ -13,9 +13,9 @@ from pathlib import Path
 
 from executor.errors import MovetablesError, TimedOut
 from executor.native.local.cluster import LocalCluster
+from executor.native.local.local_server import LocalServer
 from executor.native.local.processes import file_lock, process, read_pid_file
 from executor.native.local.serve import PROGRAM, ROLES, STOP_SECONDS, open_log, pid_file, ready_file, state_file
-from executor.native.local.server import LocalServer
 from executor.native.logins import Logins
 from executor.native.servers import Unreachable, connect
 from executor.native.topology import Topology
