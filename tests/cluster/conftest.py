@@ -10,6 +10,7 @@ Ports come from MOVETABLES_TEST_PORT_BASE (23000 unless set); every pytest-xdist
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -182,7 +183,7 @@ def make_server(tmp_path: Path, templates: Templates, flavor: str, ports: Ports)
 
     yield make
     for server in made:
-        kill(server)
+        dispose(server)
 
 
 def kill(server: LocalServer) -> None:
@@ -194,13 +195,19 @@ def kill(server: LocalServer) -> None:
     servers.reap()
 
 
+def dispose(server: LocalServer) -> None:
+    """Ends a server and deletes its data: those of all tests together fill a disk. What it logged stays."""
+    kill(server)
+    shutil.rmtree(server.data, ignore_errors=True)
+
+
 def discard(inventory: Inventory) -> None:
     """Ends everything of an embedded cluster whose data nobody needs any more."""
     local = LocalCluster(inventory)
     if local.owned():
         up._stop_serve(local)
         for server in local.servers():
-            kill(server)
+            dispose(server)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from executor.native.waiting import wait_until
 from planner.cluster import Server
 from planner.plan import plan
 from tests.cluster.apply_program import read, write
-from tests.cluster.conftest import Ports, kill
+from tests.cluster.conftest import Ports, dispose
 from tests.unit.worlds import MOVE, both, document, fresh
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ def server(
     made = LocalServer("topology", tmp_path_factory.mktemp("topology") / "topology", ports.take(), 1, "secret", flavor)
     servers.start(made, template)
     yield made
-    kill(made)
+    dispose(made)
 
 
 PLAN = """

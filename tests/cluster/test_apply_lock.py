@@ -17,7 +17,7 @@ from executor.native.local.local_server import LocalServer
 from executor.native.servers import connect
 from executor.native.topology import Topology
 from executor.native.waiting import wait_until
-from tests.cluster.conftest import Ports, kill
+from tests.cluster.conftest import Ports, dispose
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def server(
     topology.create()
     topology.close()
     yield made
-    kill(made)
+    dispose(made)
 
 
 @pytest.fixture(autouse=True)

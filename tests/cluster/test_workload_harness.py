@@ -15,7 +15,7 @@ from pymysql.constants import ER
 
 from executor.native.local import server as servers
 from executor.native.local.local_server import LocalServer
-from tests.cluster.conftest import Ports, kill
+from tests.cluster.conftest import Ports, dispose
 from tests.workload import Verdict, Workload, prepare
 from tests.workload.client import Raw
 from tests.workload.ledger import Outcome, Write
@@ -31,7 +31,7 @@ def server(
     server = LocalServer("workload", tmp_path_factory.mktemp("workload") / "server", ports.take(), 1, "secret", flavor)
     servers.start(server, template)
     yield server
-    kill(server)
+    dispose(server)
 
 
 def connect(server: LocalServer) -> Raw:

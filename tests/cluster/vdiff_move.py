@@ -19,7 +19,7 @@ from executor.native.vdiff.report import TableReport, VDiffReport
 from executor.native.vdiff.run import run_vdiff
 from executor.native.waiting import wait_until
 from planner.cluster import StreamState
-from tests.cluster.conftest import Pairing, Ports, Templates, kill
+from tests.cluster.conftest import Pairing, Ports, Templates, dispose
 from tests.cluster.dialect import allow_sequences, spoken
 
 KEYSPACE, WORKFLOW = "customer", "commerce2customer"
@@ -112,7 +112,7 @@ def running_servers(templates: Templates, pairing: Pairing, ports: Ports, folder
         yield made
     finally:
         for server in made:
-            kill(server)
+            dispose(server)
 
 
 @contextmanager
