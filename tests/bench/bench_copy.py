@@ -35,8 +35,8 @@ CREATE = """CREATE TABLE vt_commerce.{0} (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, k INT NOT NULL, c CHAR(60) NOT NULL, note VARCHAR(80),
     amount DECIMAL(12,2) NOT NULL, made DATETIME(6) NOT NULL, KEY k (k), KEY made (made)) ENGINE=InnoDB"""
 _VALUES = f"""(id, k, c, note, amount, made)
-    SELECT seq, CRC32(seq) % 1000000, LEFT(REPEAT(MD5(seq), 2), 60), CONCAT('note ', seq, ' ', SHA1(seq)), seq / 7,
-    '2026-01-01' + INTERVAL seq SECOND {_NUMBERS}"""
+    SELECT seq, CRC32(seq) % 1000000, LEFT(SHA2(seq, 256), 60), CONCAT('note ', seq, ' ', LEFT(SHA2(seq, 256), 40)),
+    seq / 7, '2026-01-01' + INTERVAL seq SECOND {_NUMBERS}"""
 FILL = f"INSERT INTO vt_commerce.big {_VALUES}"
 SMALL_ROWS, WIDE_ROWS, WIDE_COLUMNS = 2_000, 50_000, 100
 
