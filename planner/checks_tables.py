@@ -8,21 +8,10 @@ from difflib import get_close_matches
 from planner import translation
 from planner.checks import refuse
 from planner.cluster import Cluster, Keyspace, Table
+from planner.column_types import SUPPORTED_TYPES as SUPPORTED_TYPES
 from planner.document import Move
 from planner.moves import forward, leftovers, same_move, tables_in
 from planner.step import Refusal
-
-SUPPORTED_TYPES = frozenset(
-    {
-        *("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "bit"),
-        *("year", "date", "time", "datetime", "timestamp", "enum", "set", "json"),
-        *("char", "varchar", "tinytext", "text", "mediumtext", "longtext"),
-        *("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "uuid", "inet4", "inet6", "vector"),
-        *("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"),
-        *("geometrycollection", "geomcollection"),
-    }
-)
-"""information_schema data_type of every column that the stream and the copy can carry."""
 
 DISK_HEADROOM = 1.5
 

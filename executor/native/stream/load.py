@@ -12,15 +12,9 @@ from dataclasses import dataclass
 from executor.native.servers import quote
 from executor.native.stream.layout import TableLayout
 from planner.cluster import Column
+from planner.column_types import AS_NUMBER, BINARY, FLOATS, NUMBERS, TEMPORAL, TEXT, UTF8
 
-_PLAIN = frozenset(
-    {"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "date", "time", "datetime", "timestamp"}
-)
-_FLOATS = frozenset({"float", "double"})
-_AS_NUMBER = frozenset({"bit", "enum", "set", "year"})
-_TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
-_UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii"})
-_BINARY = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+_PLAIN = NUMBERS | TEMPORAL
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ def load_form(layout: TableLayout, database: str) -> LoadForm | None:
         if field is None:
             return None
         fields.append(field)
-        if column.data_type in _AS_NUMBER:  # a text "2" would be looked up among an ENUM's names
+        if column.data_type in AS_NUMBER:  # a text "2" would be looked up among an ENUM's names
             names.append(f"@c{number}")
             sets.append(f"{quote(column.name)}=CAST(@c{number} AS UNSIGNED)")
         else:
@@ -60,16 +54,16 @@ def load_form(layout: TableLayout, database: str) -> LoadForm | None:
 
 def _field(column: Column) -> str | None:
     name = quote(column.name)
-    if column.data_type in _TEXT and (column.charset or "utf8mb4") in _UTF8:
+    if column.data_type in TEXT and (column.charset or "utf8mb4") in UTF8:
         return f"QUOTE(CAST({name} AS BINARY))"  # writes NULL for NULL by itself
-    if column.data_type in _TEXT | _BINARY:  # MySQL's QUOTE takes bytes for utf8mb4, and refuses what is not
+    if column.data_type in TEXT | BINARY:  # MySQL's QUOTE takes bytes for utf8mb4, and refuses what is not
         text = rf"CONCAT('\'',REPLACE(REPLACE(CAST({name} AS BINARY),'\\','\\\\'),'\'','\\\''),'\'')"
     elif column.data_type in _PLAIN:
         text = name
-    elif column.data_type in _FLOATS:
+    elif column.data_type in FLOATS:
         # A FLOAT's own text has six digits, and what MySQL computes is cut at 22 characters.
         text = f"{name}*1e0" if column.data_type == "float" else name
-    elif column.data_type in _AS_NUMBER:
+    elif column.data_type in AS_NUMBER:
         text = f"CAST({name} AS UNSIGNED)"
     else:
         return None

@@ -7,13 +7,7 @@ from collections.abc import Sequence
 from executor.native.servers import quote
 from executor.native.stream.layout import TableLayout
 from planner.cluster import Column
-
-_AS_BYTES = frozenset(
-    "char varchar tinytext text mediumtext longtext binary varbinary tinyblob blob mediumblob longblob vector geometry "
-    "point linestring polygon multipoint multilinestring multipolygon geometrycollection geomcollection".split()
-)
-_AS_NUMBER = frozenset({"bit", "enum", "set", "year"})
-_FLOATS = frozenset({"float", "double"})
+from planner.column_types import AS_NUMBER, BYTES, FLOATS, TEXT
 
 
 def matching_row(layout: TableLayout, values: Sequence[bytes]) -> bytes:
@@ -26,11 +20,11 @@ def _equal(column: Column, value: bytes) -> bytes:
     name = quote(column.name).encode()
     if value == b"NULL":
         return name + b" IS NULL"
-    if column.data_type in _AS_BYTES:  # a collation would not see case or trailing spaces
+    if column.data_type in TEXT | BYTES:  # a collation would not see case or trailing spaces
         return b"HEX(" + name + b")=HEX(" + value + b")"
-    if column.data_type in _AS_NUMBER:
+    if column.data_type in AS_NUMBER:
         return b"CAST(" + name + b" AS UNSIGNED)=" + value
-    if column.data_type in _FLOATS:  # as text too, because -0 equals 0
+    if column.data_type in FLOATS:  # as text too, because -0 equals 0
         return name + b"=" + value + b" AND CONCAT(" + name + b"*1e0)=CONCAT(" + value + b"*1e0)"
     if column.data_type == "json":
         shown = b"CAST(CAST(%s AS CHAR) AS BINARY)"

@@ -10,18 +10,8 @@ from __future__ import annotations
 from executor.errors import MovetablesError
 from executor.native.servers import quote
 from planner.cluster import Column
-
-_NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal"})
-_FLOATS = frozenset({"float", "double"})
-_AS_NUMBER = frozenset({"bit", "enum", "set", "year"})
-_QUOTED = frozenset({"date", "time", "datetime", "timestamp", "uuid", "inet4", "inet6"})
-_TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
-_SHAPES = frozenset({"point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"})
-_BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector"})
-_BYTES |= _SHAPES | {"geometry", "geometrycollection", "geomcollection"}
-_UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii"})
-
-SUPPORTED_TYPES = _NUMBERS | _FLOATS | _AS_NUMBER | _QUOTED | _TEXT | _BYTES | {"json"}
+from planner.column_types import ADDRESSES, AS_NUMBER, BYTES, FLOATS, NUMBERS, TEMPORAL, TEXT, UTF8
+from planner.column_types import SUPPORTED_TYPES as SUPPORTED_TYPES
 
 
 def literal_expression(column: Column) -> str:
@@ -30,21 +20,21 @@ def literal_expression(column: Column) -> str:
     Raises MovetablesError for a type that is not supported.
     """
     name = quote(column.name)
-    if column.data_type in _TEXT and (column.charset or "utf8mb4") in _UTF8:
+    if column.data_type in TEXT and (column.charset or "utf8mb4") in UTF8:
         return f"QUOTE({name})"  # writes NULL for NULL by itself
     if column.data_type == "json":
         text = _json(name)
-    elif column.data_type in _TEXT or column.data_type in _BYTES:
+    elif column.data_type in TEXT or column.data_type in BYTES:
         text = f"CONCAT('X''',HEX({name}),'''')"
-    elif column.data_type in _NUMBERS:
+    elif column.data_type in NUMBERS:
         text = f"CONCAT({name})"
-    elif column.data_type in _AS_NUMBER:
+    elif column.data_type in AS_NUMBER:
         text = f"CONCAT(CAST({name} AS UNSIGNED))"
-    elif column.data_type in _FLOATS:
+    elif column.data_type in FLOATS:
         # MySQL cuts what it computes at 22 characters: enough for a FLOAT, not for -2.2250738585072014e-308.
         value = f"{name}*1e0" if column.data_type == "float" else name
         text = f"CONCAT('''',{value},'''')"
-    elif column.data_type in _QUOTED:
+    elif column.data_type in TEMPORAL | ADDRESSES:
         text = f"CONCAT('''',{name},'''')"
     else:
         raise MovetablesError(f"column {column.name} has type {column.column_type}, which cannot be moved")

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, quote
 from executor.native.stream.layout import TableLayout, literal_expression
-from executor.native.vdiff.normal import BINARY, TEXT, row_hash, rows_hash
+from executor.native.vdiff.normal import row_hash, rows_hash
 from planner.cluster import Column
+from planner.column_types import BINARY, TEXT
 
 Connect = Callable[[], Connection]
 KeyValues = tuple[str, ...]

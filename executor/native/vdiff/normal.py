@@ -28,13 +28,9 @@ from collections.abc import Iterator, Sequence
 from executor.native.servers import quote
 from executor.native.stream.layout import literal_expression
 from planner.cluster import Column
+from planner.column_types import AS_NUMBER, BINARY, FLOATS, INTEGERS, TEMPORAL, TEXT
 
-_INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
-_PLAIN = frozenset({"decimal", "date", "time", "datetime", "timestamp"})
-_FLOATS = frozenset({"float", "double"})
-_AS_NUMBER = frozenset({"bit", "enum", "set", "year"})
-TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
-BINARY = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+_PLAIN = TEMPORAL | {"decimal"}
 
 NO_VALUE = "_binary'N'"
 """Stands for NULL; no number and no date is a letter."""
@@ -65,14 +61,14 @@ def _parts(column: Column) -> Iterator[str]:
         yield f"IFNULL({length},{NO_VALUE})" if column.nullable else length
         yield name  # left out by CONCAT_WS when it is NULL
         return
-    if kind in _INTEGERS:
+    if kind in INTEGERS:
         value = f"{name}+0" if "zerofill" in column.column_type else name
     elif kind in _PLAIN:
         value = name
-    elif kind in _FLOATS:
+    elif kind in FLOATS:
         # All digits: a FLOAT's own text has six, and what MySQL computes is cut at 22 characters.
         value = f"{name}*1e0" if kind == "float" else name
-    elif kind in _AS_NUMBER:
+    elif kind in AS_NUMBER:
         value = f"CAST({name} AS UNSIGNED)"
     else:
         # JSON with the types of its values, which its text hides; shapes, vectors, addresses. NULL is a word there.

@@ -9,8 +9,8 @@ from executor.errors import Refused
 from executor.native import sidecar
 from executor.native.servers import Connection
 from executor.native.stream.layout import TableLayout, describe_tables, layout_of
-from executor.native.vdiff.normal import TEXT
 from planner.cluster import Table
+from planner.column_types import TEXT
 
 CHUNK_BYTES = 4_000_000
 MIN_ROWS, MAX_ROWS = 100, 20_000
