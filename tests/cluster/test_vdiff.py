@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from executor.errors import LockHeld, Refused, TimedOut, Usage
 from executor.native import sidecar
-from executor.native.local.local_server import LocalServer
 from executor.native.servers import Connection
 from executor.native.stream.layout import TableLayout
 from executor.native.vdiff import records, show
@@ -20,7 +18,7 @@ from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.run import run_vdiff
 from executor.native.vdiff.summary import latest
 from planner.cluster import StreamState
-from tests.cluster.conftest import Pairing, Ports, Templates
+from tests.cluster import vdiff_move
 from tests.cluster.vdiff_move import (
     KEYSPACE,
     MANY,
@@ -28,24 +26,10 @@ from tests.cluster.vdiff_move import (
     Move,
     Writers,
     counters,
-    fresh_move,
     only_table,
-    running_servers,
 )
 
-
-@pytest.fixture(scope="module")
-def servers(
-    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[LocalServer]]:
-    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
-        yield servers
-
-
-@pytest.fixture
-def move(servers: list[LocalServer]) -> Iterator[Move]:
-    with fresh_move(servers) as move:
-        yield move
+servers, move = vdiff_move.servers, vdiff_move.move
 
 
 def test_missing_and_extra_rows_are_found_at_both_ends(move: Move) -> None:

@@ -15,28 +15,15 @@ import jsonschema
 import pytest
 
 import schemas
-from executor.native.local.local_server import LocalServer
 from executor.native.topology import KeyspaceRecord, TabletRecord, Topology
 from executor.native.vdiff import records, show
 from executor.native.vdiff.run import run_vdiff
 from executor.native.waiting import wait_until
 from planner.cluster import TabletType
-from tests.cluster.conftest import Pairing, Ports, Templates
-from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters, fresh_move, running_servers
+from tests.cluster import vdiff_move
+from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters
 
-
-@pytest.fixture(scope="module")
-def servers(
-    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[LocalServer]]:
-    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
-        yield servers
-
-
-@pytest.fixture
-def move(servers: list[LocalServer]) -> Iterator[Move]:
-    with fresh_move(servers) as move:
-        yield move
+servers, move = vdiff_move.servers, vdiff_move.move
 
 
 def environment(move: Move, folder: Path) -> Path:

@@ -16,33 +16,21 @@ from executor.native.servers import Login, ServerError, connect
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.report import VDiffReport
 from executor.native.vdiff.run import run_vdiff
-from tests.cluster.conftest import Pairing, Ports, Templates, kill
+from tests.cluster import vdiff_move
+from tests.cluster.conftest import Templates, kill
 from tests.cluster.vdiff_move import (
     KEYSPACE,
     WORKFLOW,
     Move,
     Writers,
     counters,
-    fresh_move,
     only_table,
-    running_servers,
 )
 
 ROWS = "SELECT seq, seq FROM seq_1_to_60000"
 
 
-@pytest.fixture(scope="module")
-def servers(
-    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[LocalServer]]:
-    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
-        yield servers
-
-
-@pytest.fixture
-def move(servers: list[LocalServer]) -> Iterator[Move]:
-    with fresh_move(servers) as move:
-        yield move
+servers, move = vdiff_move.servers, vdiff_move.move
 
 
 class At:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from executor.errors import Refused
-from executor.native.local.local_server import LocalServer
 from executor.native.vdiff.repair import require_repairable
-from tests.cluster.conftest import Pairing, Ports, Templates
+from tests.cluster import vdiff_move
 from tests.cluster.test_vdiff_command import command, environment
 from tests.cluster.vdiff_move import (
     KEYSPACE,
@@ -20,9 +18,7 @@ from tests.cluster.vdiff_move import (
     Move,
     Writers,
     counters,
-    fresh_move,
     only_table,
-    running_servers,
 )
 
 DAMAGE = (
@@ -33,18 +29,7 @@ DAMAGE = (
 DAMAGED = 251 + 101 + 51
 
 
-@pytest.fixture(scope="module")
-def servers(
-    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[LocalServer]]:
-    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
-        yield servers
-
-
-@pytest.fixture
-def move(servers: list[LocalServer]) -> Iterator[Move]:
-    with fresh_move(servers) as move:
-        yield move
+servers, move = vdiff_move.servers, vdiff_move.move
 
 
 def test_what_differs_is_rewritten_and_looked_at_again(move: Move) -> None:

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from executor.errors import TimedOut
-from executor.native.local.local_server import LocalServer
 from executor.native.servers import connect
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.report import VDiffReport
 from executor.native.vdiff.run import run_vdiff
 from executor.native.waiting import wait_until
-from tests.cluster.conftest import Pairing, Ports, Templates
+from tests.cluster import vdiff_move
 from tests.cluster.test_vdiff_command import command, environment
-from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters, fresh_move, running_servers
+from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters
 
-
-@pytest.fixture(scope="module")
-def servers(
-    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[LocalServer]]:
-    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
-        yield servers
-
-
-@pytest.fixture
-def move(servers: list[LocalServer]) -> Iterator[Move]:
-    with fresh_move(servers) as move:
-        yield move
+servers, move = vdiff_move.servers, vdiff_move.move
 
 
 def test_a_replica_is_read_once_it_has_caught_up(move: Move) -> None:

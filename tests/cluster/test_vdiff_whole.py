@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from executor.errors import Refused, TimedOut
-from executor.native.local.local_server import LocalServer
 from executor.native.servers import connect
 from executor.native.stream.layout import TableLayout, describe_tables, layout_of
 from executor.native.vdiff.confirm import Marking
@@ -18,22 +16,10 @@ from executor.native.vdiff.pairs import Pair
 from executor.native.vdiff.report import TableReport
 from executor.native.vdiff.whole import DiffDurationExceeded, WholeComparison
 from planner.cluster import Table
-from tests.cluster.conftest import Pairing, Ports, Templates
-from tests.cluster.vdiff_move import Move, counters, fresh_move, only_table, running_servers
+from tests.cluster import vdiff_move
+from tests.cluster.vdiff_move import Move, counters, only_table
 
-
-@pytest.fixture(scope="module")
-def servers(
-    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[LocalServer]]:
-    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
-        yield servers
-
-
-@pytest.fixture
-def move(servers: list[LocalServer]) -> Iterator[Move]:
-    with fresh_move(servers) as move:
-        yield move
+servers, move = vdiff_move.servers, vdiff_move.move
 
 
 def compared(move: Move, rows: list[str], other: list[str], **options: float) -> TableReport:

@@ -1,4 +1,7 @@
-"""A workflow between two real servers, with the real stream, for the tests of VDiff."""
+"""A workflow between two real servers, with the real stream, for the tests of VDiff.
+
+A test module takes the fixtures by assignment: ``servers, move = vdiff_move.servers, vdiff_move.move``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from executor.native import sidecar
 from executor.native.local import server as programs
@@ -134,6 +139,20 @@ def fresh_move(servers: list[LocalServer]) -> Iterator[Move]:
         yield made
     finally:
         made.stop_stream()
+
+
+@pytest.fixture(scope="module")
+def servers(
+    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[LocalServer]]:
+    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
+        yield servers
+
+
+@pytest.fixture
+def move(servers: list[LocalServer]) -> Iterator[Move]:
+    with fresh_move(servers) as move:
+        yield move
 
 
 def only_table(report: VDiffReport) -> TableReport:
