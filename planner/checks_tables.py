@@ -78,13 +78,13 @@ def table_refusals(keyspace: str, table: Table) -> Iterable[Refusal]:
 
 
 def _untranslatable(cluster: Cluster, move: Move, table: Table | None) -> Iterable[Refusal]:
-    sides = [cluster.primary(name) for name in (move.source, move.target)]
-    flavors = [side.server.flavor for side in sides if side is not None and side.server is not None]
-    if table is None or len(set(flavors)) < len(sides) or not all(flavors):
+    flavors = translation.kinds(cluster, move)
+    if table is None or flavors is None:
         return
-    for what, why, hint in translation.obstacles(table, flavors[1]):
-        expected = f"what {flavors[1]} can keep exactly: {why}"
-        yield refuse("MT211", f"{what}, and {move.source} is {flavors[0]}, {move.target} {flavors[1]}", expected, hint)
+    here, there = flavors
+    for what, why, hint in translation.obstacles(table, there):
+        expected = f"what {there} can keep exactly: {why}"
+        yield refuse("MT211", f"{what}, and {move.source} is {here}, {move.target} {there}", expected, hint)
 
 
 def foreign_keys(source: Keyspace, move: Move) -> Iterable[Refusal]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner import fingerprint as prints
+from planner import translation
 from planner.checks import answers, where
 from planner.cluster import Cluster
 from planner.diff import keyspace_steps, move_steps, removal_steps
@@ -16,6 +17,8 @@ from planner.moves import forward, live_state, resolve
 from planner.routing import as_mapping, traffic_state
 from planner.simulation import Simulation
 from planner.step import Action, Refusal, Step
+from planner.steps.create_workflow import CreateWorkflow
+from planner.translation import Note
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Summary:
 class Plan:
     """All that was decided. `steps` are in topological order, by wave and then by id.
 
-    `unchanged` names what is already as desired, `drift` what differs from its records but is left alone. `keyspaces`
-    and the moves are the scope of `facts`.
+    `unchanged` names what is already as desired, `drift` what differs from its records but is left alone, `notes` what
+    the moves that it begins translate for another kind of server. `keyspaces` and the moves are the scope of `facts`.
     """
 
     document: str
@@ -76,6 +79,7 @@ class Plan:
     routing: tuple[RoutingChange, ...]
     facts: Mapping[str, Any]
     fingerprint: str
+    notes: tuple[Note, ...] = ()
 
     @property
     def waves(self) -> tuple[tuple[str, ...], ...]:
@@ -109,6 +113,7 @@ def plan(document: Document, cluster: Cluster) -> Plan:
         if not desired.absent:
             waiting[desired.name] = keyspace_steps(sim, desired)
     moves: list[MovePlan] = []
+    notes: list[Note] = []
     holders: dict[tuple[str, str], tuple[str, ...]] = {}
     for asked in document.moves:
         move = resolve(sim.cluster, asked)
@@ -121,6 +126,8 @@ def plan(document: Document, cluster: Cluster) -> Plan:
         last = move_steps(sim, move, tuple(sorted(set(after))))
         if last:
             holders.update(dict.fromkeys(shared, last))
+        if any(isinstance(step, CreateWorkflow) for step in sim.steps[first:]):
+            notes.extend(translation.notes(before, move))
         ids = tuple(step.id for step in sim.steps[first:])
         moves.append(MovePlan(move, live, _traffic(before, move), _traffic(sim.cluster, move), ids))
     _remove(sim, document, waiting, moves)
@@ -141,6 +148,7 @@ def plan(document: Document, cluster: Cluster) -> Plan:
         routing=_routing(cluster, sim.cluster),
         facts=found,
         fingerprint=prints.fingerprint(document.source_bytes_sha256, found, steps),
+        notes=tuple(notes),
     )
 
 

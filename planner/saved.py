@@ -14,6 +14,7 @@ from planner.fingerprint import FORMAT_VERSION, fingerprint
 from planner.plan import MovePlan, Plan, RoutingChange
 from planner.step import Refusal
 from planner.steps.registry import UnknownStep, from_json, move_from_json
+from planner.translation import Note
 
 
 class SavedPlanError(ValueError):
@@ -78,4 +79,5 @@ def _plan(data: Mapping[str, Any]) -> Plan:
         routing=tuple(RoutingChange(**change) for change in data["routing_changes"]),
         facts=data["facts"],
         fingerprint=data["fingerprint"],
+        notes=tuple(Note(**note) for note in data.get("notes", ())),
     )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from planner.cluster import Column, Table
+from planner.cluster import Cluster, Column, Table
+from planner.document import Move
 
 MARIADB, MYSQL = "MariaDB", "MySQL"
 
@@ -44,6 +46,54 @@ _CLOSE_IN_MYSQL = {
 }
 _ONLY_COLLATIONS_OF_MYSQL = re.compile(r"_0900_|^gb18030_")
 _ONLY_COLLATIONS_OF_MARIADB = re.compile(r"_nopad_|_uca1400_|_croatian_|_myanmar_|_thai_520_")
+
+
+@dataclass(frozen=True, order=True)
+class Note:
+    """Something of a moved table that is `found` on the source and `becomes` something else on the target.
+
+    `effect` says what a reviewer should know of it.
+    """
+
+    move: str
+    table: str
+    column: str
+    found: str
+    becomes: str
+    effect: str
+
+
+def kinds(cluster: Cluster, move: Move) -> tuple[str, str] | None:
+    """The kinds of server that hold source and target, if both are known and are not the same."""
+    sides = [cluster.primary(name) for name in (move.source, move.target)]
+    source, target = (side.server.flavor if side is not None and side.server is not None else "" for side in sides)
+    return (source, target) if source and target and source != target else None
+
+
+def notes(cluster: Cluster, move: Move) -> Iterable[Note]:
+    """All in the tables of `move` that is not refused, and is not quite the same on the other kind of server."""
+    found, source = kinds(cluster, move), cluster.keyspace(move.source)
+    if found is None or source is None:
+        return
+    target = found[1]
+    for table in (source.table(name) for name in move.tables):
+        for column in table.columns if table is not None else ():
+            assert table is not None
+            for before, after, effect in _changes(column, target):
+                yield Note(move.name, table.name, column.name, before, after, effect)
+
+
+def _changes(column: Column, target: str) -> Iterable[tuple[str, str, str]]:
+    there = collation(column.collation, target) if column.collation is not None else None
+    if column.collation is not None and there is not None and there != column.collation:
+        exact = same_order(column.collation, target)
+        yield (
+            f"collation {column.collation}",
+            there,
+            "both compare alike" if exact else "the closest one; how text is sorted and compared differs in detail",
+        )
+    if target == MARIADB and column.data_type in ("float", "double"):
+        yield "-0.0", "0.0", "MariaDB keeps no negative zero"
 
 
 def collation(name: str, target: str) -> str | None:

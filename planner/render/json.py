@@ -32,6 +32,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "steps": [_step(step, waves[step.id]) for step in plan.steps],
         "refusals": [asdict(refusal) for refusal in plan.refusals],
         "drift": list(plan.drift),
+        "notes": [asdict(note) for note in plan.notes],
         "unchanged": list(plan.unchanged),
         "keyspaces": list(plan.keyspaces),
         "moves": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from planner.plan import MovePlan, Plan
+from planner.render import notes
 from planner.render.graph import mermaid
 from planner.render.symbols import symbol, verdict
 from planner.render.text import last_line
@@ -84,6 +85,7 @@ def _attention(plan: Plan) -> list[str]:
     ]
     lines += [f"- **No way back** from {_code(s.id)}: {s.reason}" for s in plan.steps if s.irreversible]
     lines += [f"- **Drift**, left alone: {entry}" for entry in plan.drift]
+    lines += [f"- **Not quite the same** in the target: {line}" for line in notes.lines(plan.notes)]
     return ["#### Needs attention", "\n".join(lines)] if lines else []
 
 

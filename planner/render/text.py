@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from planner.plan import Plan
+from planner.render import notes
 from planner.render.symbols import IRREVERSIBLE, SYMBOLS, symbol
 from planner.step import Step
 
@@ -27,6 +28,7 @@ def render(plan: Plan, *, paint: Paint = plain, show_unchanged: bool = False) ->
     lines += _traffic(plan, paint)
     lines += _irreversible(plan, paint)
     lines += _section("Drift, left alone:", plan.drift, paint)
+    lines += _section("Not quite the same in the target:", tuple(notes.lines(plan.notes)), paint)
     lines += _refusals(plan, paint)
     if show_unchanged:
         lines += _section("Unchanged:", plan.unchanged, paint)

@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 
 import schemas
+from planner.cluster import Column
 from planner.document import Move, MoveState
-from planner.plan import plan
+from planner.plan import Plan, plan
 from planner.render import graph, markdown, text
 from planner.render import json as as_json
 from planner.saved import SavedPlanError, load
@@ -96,6 +97,53 @@ def test_paint_gets_every_style_and_changes_nothing_else() -> None:
     assert {"create", "move", "verify", "irreversible", "heading", "dim"} <= styles
     text.render(REFUSED, paint=paint)
     assert "refusal" in styles
+
+
+def mixed() -> Plan:
+    """A plan to move 20 columns of text and one of numbers from MySQL to MariaDB."""
+    texts = [Column(f"c{n:02}", "varchar(9)", "varchar", True, "utf8mb4", "utf8mb4_0900_ai_ci") for n in range(20)]
+    columns = (
+        *texts,
+        Column("b", "text", "text", True, "utf8mb4", "utf8mb4_0900_bin"),
+        Column("d", "double", "double"),
+    )
+    wide = table("wide")
+    cluster = both()
+    cluster = cluster.with_keyspace(
+        replace(cluster.keyspaces[0], tables=(replace(wide, columns=wide.columns + columns),))
+    )
+    for tablet in cluster.tablets_of("commerce"):
+        assert tablet.server is not None
+        cluster = cluster.with_tablet(replace(tablet, server=replace(tablet.server, flavor="MySQL", version="9.7.0")))
+    return plan(document(replace(MOVE, tables=("wide",))), cluster)
+
+
+def test_what_the_other_kind_of_server_makes_of_a_column_is_shown_before_it_happens() -> None:
+    made = mixed()
+    assert made.refusals == ()
+    data = json.loads(as_json.render(made))
+    assert len(data["notes"]) == 22
+    assert data["notes"][0] == {
+        "move": MOVE.name,
+        "table": "wide",
+        "column": "c00",
+        "found": "collation utf8mb4_0900_ai_ci",
+        "becomes": "utf8mb4_uca1400_nopad_ai_ci",
+        "effect": "the closest one; how text is sorted and compared differs in detail",
+    }
+    closest = "collation utf8mb4_0900_ai_ci becomes utf8mb4_uca1400_nopad_ai_ci (the closest one; how text is"
+    exact = "collation utf8mb4_0900_bin becomes utf8mb4_nopad_bin (both compare alike): wide.b\n"
+    for drawn in (text.render(made), markdown.render(made)):
+        assert closest in drawn
+        assert "wide.c00, wide.c01" in drawn
+        assert "wide.c11 and 8 more columns\n" in drawn
+        assert exact in drawn
+        assert "-0.0 becomes 0.0 (MariaDB keeps no negative zero): wide.d\n" in drawn
+    assert load(as_json.render(made)) == made
+    assert [e.message for e in jsonschema.Draft202012Validator(schemas.load("plan_output")).iter_errors(data)] == []
+    one_kind = plan(document(MOVE), both())
+    assert one_kind.notes == ()
+    assert "Not quite the same" not in text.render(one_kind) + markdown.render(one_kind)
 
 
 def test_unchanged_things_are_counted_or_shown() -> None:
