@@ -13,7 +13,8 @@ from pathlib import Path
 from executor.native.local import up
 from tests.cluster.commands import Commands
 from tests.cluster.conftest import Pairing, Ports, write_inventory
-from tests.cluster.soak import TABLETS, soak
+from tests.cluster.killing import TABLETS
+from tests.cluster.soak import soak
 
 SERVERS = ("mariadb", "mysql", "mariadb-mysql", "mysql-mariadb")
 

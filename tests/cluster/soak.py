@@ -6,11 +6,7 @@ succeed in the end, and source and target must be equal.
 
 from __future__ import annotations
 
-import os
-import random
 import re
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,42 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from executor.native.access import Access
-from executor.native.local.up import status
-from planner.cluster import TabletType
 from tests.cluster.commands import Commands, Done, told
+from tests.cluster.killing import MOVE, ROLES, SERVERS, SETTLE_SECONDS, Killer, plan_text
 from tests.workload import MOVED_TABLES, Workload, prepare
 from tests.workload.verdict import Verdict
 
-TABLETS = (
-    ("commerce", 100, TabletType.REPLICA),
-    ("commerce", 101, TabletType.REPLICA),
-    ("customer", 200, TabletType.REPLICA),
-    ("customer", 201, TabletType.REPLICA),
-)
-KEYSPACES = """
-version: 1
-name: soak
-keyspaces:
-  commerce: {tablets: [zone1-0000000100, zone1-0000000101]}
-  customer: {tablets: [zone1-0000000200, zone1-0000000201]}
-"""
-MOVE = """
-moves:
-  soak:
-    source: commerce
-    target: customer
-    tables: [TABLES]
-    state: STATE
-    cutover: {timeout: 30s}
-"""
 BALLAST = "ballast"
 """A table that nobody writes to, large enough that a copy is hit in the middle."""
-VICTIMS = (
-    "streams", "zone1-0000000200", "zone1-0000000100", "streams", "topology", "gateway",
-    "zone1-0000000201", "health", "serve", "zone1-0000000101",
-)  # fmt: skip
+VICTIMS = (*SERVERS, *ROLES, "streams")
 STATES = ("created", "running", "switched", "running", "switched", "reads_switched", "running", "absent")
-SETTLE_SECONDS = 240.0
 
 
 @dataclass
@@ -74,53 +43,6 @@ class Soak:
             f"{sum(self.kills.values())} kills ({kills})\n{self.rounds} rounds of {' > '.join(STATES)}; "
             f"applies that had to be repeated: {failed}\n{judged}"
         )
-
-
-class Killer(threading.Thread):
-    """Kills one victim after the other with pauses of random length, and starts again what does not start by itself."""
-
-    def __init__(self, commands: Commands, seed: int, kills: Counter[str], pause: tuple[float, float]) -> None:
-        super().__init__(name="killer", daemon=True)
-        self._commands = commands
-        self._random = random.Random(seed)
-        self._kills = kills
-        self._pause = pause
-        self.stopping = threading.Event()
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        """Until `stopping` is set; `error` holds what ended it otherwise."""
-        try:
-            turn: list[str] = []
-            while not self.stopping.wait(self._random.uniform(*self._pause)):
-                turn = turn or self._random.sample(VICTIMS, len(VICTIMS))
-                self._kill(turn.pop())
-        except Exception as error:  # noqa: BLE001 - reported by `finish`
-            self.error = error
-
-    def _kill(self, victim: str) -> None:
-        row = next(row for row in status(self._commands.inventory) if row.name == victim)
-        if row.pid is None:
-            return
-        os.kill(row.pid, signal.SIGKILL)
-        self._kills[victim] += 1
-        if row.kind != "role":  # serve starts its roles again; a server and serve itself are started by people
-            self._start_again()
-
-    def _start_again(self) -> None:
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while (done := self._commands.run("local", "up", expected=None)).returncode != 0:
-            if time.monotonic() > deadline:
-                raise TimeoutError(told(("local", "up"), done))
-            time.sleep(0.2)
-
-    def finish(self) -> None:
-        """Stops killing; everything runs afterwards. Raises what ended the killer too early."""
-        self.stopping.set()
-        self.join(SETTLE_SECONDS)
-        if self.error is not None:
-            raise self.error
-        self._start_again()
 
 
 def soak(
@@ -152,7 +74,8 @@ def soak(
         tolerate_disconnects=True,
     )
     workload.start()
-    killer = Killer(commands, seed, found.kills, pause)
+    killer = Killer(commands, seed, VICTIMS, pause)
+    found.kills = killer.kills
     killer.start()
     try:
         deadline = time.monotonic() + seconds
@@ -170,7 +93,7 @@ def soak(
     finally:
         killer.stopping.set()
         workload.stop()
-    reverse = commands.run("vdiff", "create", "commerce.soak_reverse", "--wait", expected=None)
+    reverse = commands.run("vdiff", "create", f"commerce.{MOVE}_reverse", "--wait", expected=None)
     assert reverse.returncode == 0, told(("vdiff", "create"), reverse)
     with commands.gateway() as connection:
         found.verdict = workload.verify(connection, "customer")
@@ -179,9 +102,8 @@ def soak(
 
 def _apply(commands: Commands, folder: Path, state: str, found: Soak) -> None:
     """Applies until it succeeds: an apply that was hit by a kill says so, and is repeated by people too."""
-    move = MOVE.replace("TABLES", ", ".join((*MOVED_TABLES, BALLAST))).replace("STATE", state)
     plan = folder / f"{state or 'keyspaces'}.yaml"
-    plan.write_text(KEYSPACES + (move if state else ""))
+    plan.write_text(plan_text(state, (*MOVED_TABLES, BALLAST)))
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         done = commands.run("apply", str(plan), "--auto-approve", "--lock-timeout", "60s", expected=None)

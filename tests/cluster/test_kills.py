@@ -5,10 +5,7 @@ Nothing acknowledged may be lost or doubled, and nothing may be left behind: no 
 
 from __future__ import annotations
 
-import os
-import random
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,28 +15,13 @@ import pytest
 
 from executor.native.access import Access
 from executor.native.cutover.fence import standing
-from executor.native.local.up import status
 from executor.native.topology import SCHEMA
-from planner.cluster import TabletType
 from planner.inventory import Inventory
 from tests.cluster.commands import Commands
 from tests.cluster.conftest import MakeInventory
-from tests.cluster.test_move_under_load import PLAN
+from tests.cluster.killing import ROLES, TABLETS, Killer, plan_text
 from tests.workload import MOVED_TABLES, Workload, prepare
 
-TABLETS = (
-    ("commerce", 100, TabletType.REPLICA),
-    ("commerce", 101, TabletType.REPLICA),
-    ("customer", 200, TabletType.REPLICA),
-    ("customer", 201, TabletType.REPLICA),
-)
-KEYSPACES = """
-version: 1
-name: keyspaces
-keyspaces:
-  commerce: {tablets: [zone1-0000000100, zone1-0000000101]}
-  customer: {tablets: [zone1-0000000200, zone1-0000000201]}
-"""
 KILLED = -signal.SIGKILL
 JOURNAL = ("before_intent", "after_intent", "before_perform", "after_perform", "after_result")
 BEFORE_JOURNAL_ROW = ("intent", "fenced", "caught_up", "stopped", "reverse_created")
@@ -54,9 +36,7 @@ class Kills(Commands):
 
     def bring(self, state: str, kill_at: str = "") -> None:
         """Applies the move's plan with that state; it must succeed, or be killed where `kill_at` says."""
-        tablets = PLAN.replace(", zone1-0000000102", "").replace(", zone1-0000000202", "")
-        text = tablets.format(tables=", ".join(MOVED_TABLES), state=state) if state else KEYSPACES
-        path = str(self.plan_file(state or "keyspaces", text))
+        path = str(self.plan_file(state or "keyspaces", plan_text(state, MOVED_TABLES)))
         # serve may be settling what the last kill left behind; it holds the lock for as long as that takes.
         wanted = KILLED if kill_at else 0
         self.run("apply", path, "--auto-approve", "--lock-timeout", "60s", kill_at=kill_at, expected=wanted)
@@ -152,49 +132,19 @@ def test_apply_killed_at_every_point_of_the_journal_and_of_each_step_converges(
     assert commands.kills >= 30
 
 
-class Killer(threading.Thread):
-    """Kills one process of serve after the other, with random pauses, until it is stopped."""
-
-    def __init__(self, commands: Kills, seed: int) -> None:
-        super().__init__(name="killer", daemon=True)
-        self._commands = commands
-        self._random = random.Random(seed)
-        self.stopping = threading.Event()
-        self.killed: list[str] = []
-
-    def run(self) -> None:
-        roles = ["streams", "gateway", "health", "serve"]
-        while not self.stopping.wait(self._random.uniform(0.3, 1.5)):
-            role = roles[len(self.killed) % len(roles)]
-            pid = next((row.pid for row in status(self._commands.inventory) if row.name == role), None)
-            if pid is None:
-                continue
-            os.kill(pid, signal.SIGKILL)
-            self.killed.append(role)
-            if role == "serve":
-                self._start_again()
-
-    def _start_again(self) -> None:
-        deadline = time.monotonic() + 60
-        while self._commands.run("local", "up", expected=None).returncode != 0:
-            assert time.monotonic() < deadline, "serve does not start again"
-
-
 @pytest.mark.parametrize("workload", [True], indirect=True)
 def test_each_process_of_serve_killed_at_random_times_loses_nothing(commands: Kills, workload: Workload) -> None:
-    killer = Killer(commands, seed=7)
+    killer = Killer(commands, 7, ROLES, (0.3, 1.5))
     killer.start()
     try:
         for state in ("running", "switched", "running", "switched", "reads_switched", "switched"):
             commands.bring(state)
             workload.wait_for_writes(20, timeout=90)
         deadline = time.monotonic() + 120
-        while len(killer.killed) < 16 and time.monotonic() < deadline:
+        while killer.kills.total() < 16 and time.monotonic() < deadline:
             workload.wait_for_writes(5, timeout=90)
     finally:
-        killer.stopping.set()
-        killer.join(90)
-    commands.run("local", "up")
-    print(f"killed: {killer.killed}")
-    assert len(killer.killed) >= 16
+        killer.finish()
+    print(f"killed: {killer.kills}")
+    assert killer.kills.total() >= 16
     finish(commands, workload)

@@ -9,7 +9,8 @@ import pytest
 
 from tests.cluster.commands import Commands
 from tests.cluster.conftest import MakeInventory
-from tests.cluster.soak import TABLETS, soak
+from tests.cluster.killing import TABLETS
+from tests.cluster.soak import soak
 
 
 @pytest.fixture
