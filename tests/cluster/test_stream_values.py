@@ -132,12 +132,66 @@ def test_a_span_of_time_that_mysql_has_not_is_an_error_and_not_another_value(mov
     assert "Incorrect time value" in move.wait_for_error()
 
 
-def test_an_enum_value_that_is_no_member_is_an_error_and_not_another_value(move: Moving) -> None:
-    move.tables("CREATE TABLE t (id INT PRIMARY KEY, e ENUM('a','b'))")
-    move.on(SOURCE, "SET sql_mode=''", "INSERT INTO t VALUES (1, 'x')")
-    move.created()
-    move.run_streams()
-    assert "Data truncated for column 'e'" in move.wait_for_error()
+ZERO = "SET sql_mode='NO_AUTO_VALUE_ON_ZERO'"
+ENUMS = "e ENUM('a','','0','b'), `f'é` ENUM('x','y') CHARACTER SET utf16 NOT NULL, v VARCHAR(20) NOT NULL"
+KEYS = ("PRIMARY KEY (id)", "PRIMARY KEY (`f'é`, id)", "KEY (id)")
+
+
+def test_an_enum_value_that_is_no_member_stays_its_index_zero(move: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows as the empty string, and is none of the members: not '', not '0'. Also in a key, and without a key."""
+    monkeypatch.setattr("executor.native.stream.index_zero.MOST_WARNINGS", 20)
+    monkeypatch.setattr("executor.native.stream.keyless.MOST_WARNINGS", 20)
+    move.tables(*(f"CREATE TABLE t{i} (id INT NOT NULL, {ENUMS}, {key})" for i, key in enumerate(KEYS)))
+    first = "(1,'no','no','1'), (2,'','x','(1,0,0)'), (3,'0','y','3'), (4,NULL,'no','4'), (6,'b','x','6')"
+    later = "(11,'no','no','11'), (12,'','x','0,0),(1'), (13,'0','y','13'), (14,NULL,'no','14')"
+    many = "SELECT seq, IF(seq%2,'no','b'), IF(seq%3,'no','x'), seq FROM"
+    tables = [f"t{i}" for i in range(len(KEYS))]
+    move.on(
+        SOURCE,
+        ZERO,
+        *(f"INSERT INTO {table} VALUES {first}" for table in tables),
+        *(f"INSERT INTO {table} {many} seq_101_to_200" for table in tables),
+    )
+    move.running()
+    move.assert_equal()
+    for table in tables:
+        move.on(
+            SOURCE,
+            ZERO,
+            f"INSERT INTO {table} VALUES {later}",
+            f"UPDATE {table} SET e='no', `f'é`='no' WHERE id=2",
+            f"UPDATE {table} SET e='' WHERE id=1",
+            f"UPDATE {table} SET id=5, `f'é`='x' WHERE id=4",
+            f"DELETE FROM {table} WHERE id IN (14, 103)",
+            f"INSERT INTO {table} {many} seq_20001_to_20050",
+        )
+    move.settled_equal()
+    with move.target() as target:
+        found = target.query("SELECT e+0 AS e, `f'é`+0 AS f FROM t0 WHERE id IN (2, 11, 12) ORDER BY id")
+    assert [(row["e"], row["f"]) for row in found] == [(0, 0), (0, 0), (2, 1)]
+
+
+def test_what_the_target_would_change_in_a_row_with_an_index_zero_is_an_error(move: Moving) -> None:
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY, e ENUM('a','b','c'), v VARCHAR(20))")
+    move.on(SOURCE, ZERO, "INSERT INTO t VALUES (1,'no','x'), (2,'a','x')")
+    move.running()
+    move.on(TARGET, "ALTER TABLE t MODIFY v VARCHAR(1)")
+    move.on(SOURCE, ZERO, "INSERT INTO t VALUES (3,'no','long'), (4,'a','x')")
+    message = move.wait_for_error()
+    assert "2 warnings after 1 ENUM values of index 0: Data too long for column 'v'" in message or (
+        "Data truncated for column 'v'" in message
+    )
+    with move.target() as target:
+        assert target.value("SELECT COUNT(*) FROM t") == 2
+
+
+def test_a_member_that_the_target_lacks_does_not_become_index_zero(move: Moving) -> None:
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY, e ENUM('a','b','c'))")
+    move.on(SOURCE, ZERO, "INSERT INTO t VALUES (1,'no'), (2,'a')")
+    move.running()
+    move.on(TARGET, "ALTER TABLE t MODIFY e ENUM('a','b')")
+    move.on(SOURCE, ZERO, "INSERT INTO t VALUES (3,'no'), (4,'c')")
+    assert "2 warnings after 1 ENUM values of index 0" in move.wait_for_error()
 
 
 def test_sessions_in_other_zones_and_modes(move: Moving) -> None:

@@ -68,6 +68,18 @@ def test_a_wrong_owner_of_a_unique_value_gives_it_back(move: Move) -> None:
     assert counters(move.vdiff()) == (3, 0, 0, 0)
 
 
+def test_index_zero_of_an_enum_is_told_from_the_empty_member_and_repaired(move: Move) -> None:
+    move.begin("id INT PRIMARY KEY, e ENUM('','a')", "VALUES (1,''),(2,'a'),(3,'a')")
+    move.on_source("SET sql_mode=''", "UPDATE t SET e='no member' WHERE id=1", "INSERT INTO t VALUES (4,'no member')")
+    assert counters(move.vdiff()) == (4, 0, 0, 0)
+    move.on_target("UPDATE t SET e='' WHERE id IN (1,2)", "DELETE FROM t WHERE id=4")
+    assert counters(move.vdiff()) == (1, 2, 1, 0)
+    assert only_table(move.vdiff(repair=True)).repaired == 3
+    assert counters(move.vdiff()) == (4, 0, 0, 0)
+    with move.connect_target() as target:
+        assert [int(row["e"]) for row in target.query("SELECT e+0 AS e FROM t ORDER BY id")] == [0, 2, 2, 0]
+
+
 def test_a_killed_repair_goes_on(move: Move, tmp_path: Path) -> None:
     move.begin("id INT PRIMARY KEY, v INT", MANY)
     path, name, uuid = environment(move, tmp_path), f"{KEYSPACE}.{WORKFLOW}", "4b3f9b7e-6b4c-4b59-9d1b-0c2f2f4d9a21"

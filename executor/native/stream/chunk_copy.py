@@ -15,6 +15,12 @@ from dataclasses import dataclass
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.chunks import Chunk, halves
+from executor.native.stream.index_zero import (
+    refused_by_strict_mode,
+    rows_at_once,
+    write_index_zero,
+    zeros_expression,
+)
 from executor.native.stream.load import LoadForm, load_form
 
 TEXT_BYTES = 8 << 20
@@ -42,6 +48,20 @@ class _Pair:
     target_packet: int
     loads: bool
     """Both sides are of the same kind, and the target reads rows sent by LOAD DATA LOCAL."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the source gave of a chunk: the number of `rows`, and their `text` unless it is too large.
+
+    `numbered_zero`: the table has a row numbered 0. MariaDB's LOAD DATA gives a row whose AUTO_INCREMENT column is 0
+    another number, whatever the sql_mode, when the table has triggers. `zeros`: so many ENUM values have index 0.
+    """
+
+    rows: int
+    text: bytes | None
+    numbered_zero: bool
+    zeros: int
 
 
 class _NotLoaded(Exception):
@@ -106,10 +126,11 @@ class ChunkCopier:
         return load_form(chunk.layout, self._database)
 
     def _load(self, pair: _Pair, chunk: Chunk, form: LoadForm) -> Copied:
-        count, text, zero = self._read(pair, chunk, form.expression, r"\n", TEXT_BYTES)
+        found = self._read(pair, chunk, form.expression, r"\n", TEXT_BYTES)
+        count, text = found.rows, found.text
         if count == 0:
             return Copied(0, 0)
-        if zero:
+        if found.numbered_zero or found.zeros:
             return self._insert(pair, chunk)
         if text is None:
             return self._in_halves(pair, chunk, count) or self._insert(pair, chunk)
@@ -132,7 +153,8 @@ class ChunkCopier:
     def _insert(self, pair: _Pair, chunk: Chunk, limit: int = TEXT_BYTES) -> Copied:
         layout = chunk.layout
         limit = min(limit, pair.target_packet - PACKET_ROOM)
-        count, text, _ = self._read(pair, chunk, layout.tuple_expression, ",", limit)
+        found = self._read(pair, chunk, layout.tuple_expression, ",", limit)
+        count, text = found.rows, found.text
         if count == 0:
             return Copied(0, 0)
         if text is None:
@@ -144,15 +166,23 @@ class ChunkCopier:
         statement = (
             f"REPLACE INTO {quote(self._database)}.{quote(layout.name)} ({layout.column_list}) VALUES ".encode() + text
         )
-        _, info, warned = pair.target.info(statement)
+        try:
+            _, info, warned = pair.target.info(statement)
+        except ServerError as error:
+            if not found.zeros or not refused_by_strict_mode(error, layout):
+                raise
+            if count > rows_at_once(layout) and (parts := self._in_halves(pair, chunk, count)) is not None:
+                return parts
+            with pair.target.transaction():
+                _, info = write_index_zero(pair.target, layout, statement, found.zeros)
+            warned = 0
         _check(chunk, count, info, warned)
         return Copied(count, len(text))
 
-    def _read(self, pair: _Pair, chunk: Chunk, row: str, separator: str, limit: int) -> tuple[int, bytes | None, bool]:
-        """The number of rows, their text, and whether the table has a row numbered 0.
+    def _read(self, pair: _Pair, chunk: Chunk, row: str, separator: str, limit: int) -> _Read:
+        """The rows of a chunk, each as the expression `row` renders it.
 
-        No text when it is larger than `limit` or than the source allows. MariaDB's LOAD DATA gives a row whose
-        AUTO_INCREMENT column is 0 another number, whatever the sql_mode, when the table has triggers.
+        No text when it is larger than `limit` or than the source allows.
         """
         limit = min(limit, pair.source_packet - PACKET_ROOM)
         if self._local.limit != limit:
@@ -160,10 +190,11 @@ class ChunkCopier:
             self._local.limit = limit
         layout = chunk.layout
         numbered = self._auto_increment.get(layout.name)
+        zeros = zeros_expression(layout)
         zero = f"EXISTS(SELECT 1 FROM {layout.qualified} WHERE {quote(numbered)}=0)" if numbered else "0"
         found = pair.source.one(
             f"SELECT COUNT(*) AS n, CAST(GROUP_CONCAT({row} SEPARATOR '{separator}') AS BINARY) AS texts, "
-            f"{zero} AS zero "
+            f"{zero} AS numbered_zero, {'SUM(' + zeros + ')' if zeros != '0' else zeros} AS zeros "
             f"FROM {layout.qualified} FORCE INDEX ({quote(layout.key_name)}) WHERE {chunk.condition}"
         )
         warnings = pair.source.raw._result.warning_count  # type: ignore[attr-defined]
@@ -171,7 +202,7 @@ class ChunkCopier:
             raise MovetablesError(f"the source gave no answer to a count of {layout.name}")
         text: bytes | None = found["texts"]
         whole = text if not warnings and text is not None and len(text) < limit else None
-        return int(found["n"]), whole, bool(found["zero"])
+        return _Read(int(found["n"]), whole, bool(found["numbered_zero"]), int(found["zeros"] or 0))
 
     def _in_halves(self, pair: _Pair, chunk: Chunk, count: int) -> Copied | None:
         parts = halves(pair.source, chunk, count)

@@ -14,12 +14,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from executor.crashpoints import reached
 from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.apply import StreamStopped
+from executor.native.stream.index_zero import MOST_WARNINGS, write_index_zero, zeros_expression
 from executor.native.stream.layout import TableLayout
 from planner.cluster import StreamState
 
@@ -69,15 +71,9 @@ class KeylessCopier:
             if self._stopping():
                 return False
             copied, size, shown = 0, 0, time.monotonic()
-            for rows, values in self._statements(layout, reader):
+            for rows, zeros, values in self._statements(layout, reader):
                 statement = f"INSERT INTO {name} ({layout.column_list}) VALUES ".encode() + values
-                affected, info, warned = writer.info(statement)
-                if warned or affected != rows:
-                    raise MovetablesError(
-                        f"the target did not take {rows} rows of {layout.name} as they are: {info or affected}, "
-                        f"{warned} warnings",
-                        "compare the table definitions of both sides",
-                    )
+                _write(writer, layout, statement, rows, zeros)
                 reached("stream:keyless_written")
                 copied, size = copied + rows, size + len(values)
                 if time.monotonic() - shown > SHOW_SECONDS:
@@ -108,25 +104,26 @@ class KeylessCopier:
                 return token
         return None
 
-    def _statements(self, layout: TableLayout, reader: Connection) -> Iterator[tuple[int, bytes]]:
-        """(number of rows, their tuples with commas), each of about STATEMENT_BYTES."""
+    def _statements(self, layout: TableLayout, reader: Connection) -> Iterator[tuple[int, int, bytes]]:
+        """(number of rows, of indexes 0 in them, their tuples with commas), each of about STATEMENT_BYTES."""
         piece: list[bytes] = []
-        size = 0
-        sql = f"SELECT CAST({layout.tuple_expression} AS BINARY) FROM {layout.qualified}"
+        size = zeros = 0
+        sql = f"SELECT CAST({layout.tuple_expression} AS BINARY),{zeros_expression(layout)} FROM {layout.qualified}"
         with _rows(reader, sql) as rows:
-            for (text,) in rows:
+            for text, zeros_of_row in rows:
                 if text is None:
                     raise MovetablesError(
                         f"a row of {layout.name}, which has no key, is larger as text than max_allowed_packet allows",
                         "SET GLOBAL max_allowed_packet=1073741824 on source and target, or give the table a key",
                     )
-                if piece and size + len(text) > STATEMENT_BYTES:
-                    yield len(piece), b",".join(piece)
-                    piece, size = [], 0
+                if piece and (size + len(text) > STATEMENT_BYTES or zeros > MOST_WARNINGS):
+                    yield len(piece), zeros, b",".join(piece)
+                    piece, size, zeros = [], 0, 0
                 piece.append(text)
                 size += len(text) + 1
+                zeros += int(zeros_of_row)
         if piece:
-            yield len(piece), b",".join(piece)
+            yield len(piece), zeros, b",".join(piece)
 
     def _show(self, target: Connection, table: str, rows: int, size: int, *, done: bool) -> None:
         now = time.time()
@@ -144,8 +141,22 @@ class KeylessCopier:
         self._progressed()
 
 
+def _write(writer: Connection, layout: TableLayout, statement: bytes, rows: int, zeros: int) -> None:
+    if zeros:
+        with writer.transaction():
+            affected, info = write_index_zero(writer, layout, statement, zeros)
+        warned = 0
+    else:
+        affected, info, warned = writer.info(statement)
+    if warned or affected != rows:
+        raise MovetablesError(
+            f"the target did not take {rows} rows of {layout.name} as they are: {info or affected}, {warned} warnings",
+            "compare the table definitions of both sides",
+        )
+
+
 @contextmanager
-def _rows(reader: Connection, sql: str) -> Iterator[Iterator[tuple[bytes | None]]]:
+def _rows(reader: Connection, sql: str) -> Iterator[Iterator[tuple[Any, ...]]]:
     """The rows of `sql`. Whoever stops reading early closes the connection, rather than read a large rest."""
     with reader.stream(sql) as rows:
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, ServerError, quote
+from executor.native.stream.index_zero import refused_by_strict_mode, rows_at_once, write_index_zero, zeros_in
 from executor.native.stream.layout import TableLayout
 
 STATEMENT_BYTES = 1_000_000
@@ -49,6 +50,10 @@ class Changes:
         """Forgets everything."""
         self.rows.clear()
         self.ordered.clear()
+
+
+class _HoldsIndexZero(Exception):
+    """A strict session did not take a row because of its ENUM's index 0; nothing was written."""
 
 
 class TableWriter:
@@ -112,10 +117,23 @@ class TableWriter:
         if self.layout.defaulted:
             rows = [row[:-1] + self._row_end for row in rows]
         for group in _grouped(rows):
-            _, info = self._run(b"".join((before, b",".join(group), after)), group)
-            found = re.search(r"Records: (\d+)", info)
-            if len(group) > 1 and (found is None or int(found[1]) != len(group)):
-                raise self._unexpected(f"took {info or 'an unknown number'} of {len(group)} rows", before)
+            try:
+                self._put_group(before, after, group)
+            except _HoldsIndexZero:
+                most = rows_at_once(self.layout)
+                for start in range(0, len(group), most):
+                    part = group[start : start + most]
+                    self._put_group(before, after, part, zeros_in(self.layout, part))
+
+    def _put_group(self, before: bytes, after: bytes, group: list[bytes], zeros: int = 0) -> None:
+        sql = b"".join((before, b",".join(group), after))
+        if zeros:
+            _, info = write_index_zero(self._connection, self.layout, sql, zeros)
+        else:
+            _, info = self._run(sql, group)
+        found = re.search(r"Records: (\d+)", info)
+        if len(group) > 1 and (found is None or int(found[1]) != len(group)):
+            raise self._unexpected(f"took {info or 'an unknown number'} of {len(group)} rows", before)
 
     def _run(self, sql: bytes, rows: Sequence[bytes]) -> tuple[int, str]:
         if len(sql) > self._largest:
@@ -129,6 +147,8 @@ class TableWriter:
         except ServerError as error:
             if error.curable:
                 raise
+            if refused_by_strict_mode(error, self.layout) and zeros_in(self.layout, rows):
+                raise _HoldsIndexZero from error
             raise self._refused(error.message, rows) from error
         if warnings:
             found = self._connection.query("SHOW WARNINGS LIMIT 1")

@@ -15,6 +15,7 @@ from executor.crashpoints import reached
 from executor.errors import Refused, TimedOut
 from executor.native import sidecar
 from executor.native.servers import ServerError, quote
+from executor.native.stream.index_zero import write_index_zero, zeros_expression
 from executor.native.stream.layout import TableLayout
 from executor.native.vdiff.confirm import LOCKED_SECONDS, LOCKED_TRIES, Marking, require_running
 from executor.native.vdiff.digest import Connect, KeyValues
@@ -54,11 +55,12 @@ class Repairer:
             self._source.execute("START TRANSACTION")
             try:
                 rows = self._source.query(
-                    f"SELECT {source.tuple_expression} AS r FROM {source.qualified} "
+                    f"SELECT {source.tuple_expression} AS r, {zeros_expression(source)} AS zeros "
+                    f"FROM {source.qualified} "
                     f"FORCE INDEX ({quote(source.key_name)}) WHERE {source.matching(keys)} LOCK IN SHARE MODE"
                 )
                 self._marking.wait_for_marker(LOCKED_SECONDS)
-                self._write(target, keys, [str(row["r"]) for row in rows])
+                self._write(target, keys, [(str(row["r"]), int(row["zeros"])) for row in rows])
                 reached("vdiff.repaired")
                 return
             except TimedOut:
@@ -75,7 +77,7 @@ class Repairer:
             "let the stream catch up, or write less; then resume the VDiff",
         )
 
-    def _write(self, target: TableLayout, keys: Sequence[KeyValues], rows: list[str]) -> None:
+    def _write(self, target: TableLayout, keys: Sequence[KeyValues], rows: list[tuple[str, int]]) -> None:
         with self._target.transaction():
             self._target.query(
                 f"SELECT id FROM {sidecar.SCHEMA}.vreplication WHERE keyspace=%s AND workflow=%s FOR UPDATE",
@@ -84,9 +86,13 @@ class Repairer:
             record = sidecar.stream(self._target, self._keyspace, self._workflow)
             require_running(record, self._keyspace, self._workflow)
             self._target.execute(f"DELETE FROM {target.qualified} WHERE {target.matching(keys)}")
-            for values in _grouped(rows):
-                # REPLACE: a row of the target that has a unique value of one of these is wrong, or changes soon.
-                self._target.execute(f"REPLACE INTO {target.qualified} ({target.column_list}) VALUES {values}")
+            # A row of the target that has a unique value of one of these is wrong, or changes soon.
+            replace = f"REPLACE INTO {target.qualified} ({target.column_list}) VALUES "
+            for values in _grouped([row for row, zeros in rows if not zeros]):
+                self._target.execute(replace + values)
+            for row, zeros in rows:
+                if zeros:
+                    write_index_zero(self._target, target, (replace + row).encode(), zeros)
 
 
 def require_repairable(workflow: str, pairs: Mapping[str, Pair]) -> None:
