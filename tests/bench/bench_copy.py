@@ -28,9 +28,12 @@ SOURCE, FLOOR = "vt_commerce", "by_floor"
 _DIGIT = f"({' UNION ALL '.join(f'SELECT {digit} AS d' for digit in range(10))})"
 _NUMBERS = (
     "FROM (SELECT {0} + a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d AS seq "
-    f"FROM {_DIGIT} a, {_DIGIT} b, {_DIGIT} c, {_DIGIT} e, {_DIGIT} f) numbers WHERE seq <= {{1}}"
+    f"FROM {_DIGIT} a, {_DIGIT} b, {_DIGIT} c, {_DIGIT} e, {_DIGIT} f) numbers WHERE seq <= {{1}} ORDER BY seq"
 )
-"""The numbers from {0} to {1}, at most BATCH of them, on every server."""
+"""The numbers from {0} to {1}, at most BATCH of them, on every server.
+
+In order: MySQL joins in another one, and rows inserted so leave four times as many pages, most of each empty.
+"""
 CREATE = """CREATE TABLE vt_commerce.{0} (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, k INT NOT NULL, c CHAR(60) NOT NULL, note VARCHAR(80),
     amount DECIMAL(12,2) NOT NULL, made DATETIME(6) NOT NULL, KEY k (k), KEY made (made)) ENGINE=InnoDB"""
