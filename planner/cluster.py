@@ -197,6 +197,7 @@ class Workflow:
     `frozen` marks a forward workflow whose writes were switched away; `cutover` is "" or the name of the phase that an
     unfinished cutover reached. `lag` is in seconds, None while unknown. `rate` is rows per second while copying,
     `eta` the seconds until it is done, None while unknown. `throttled` says what holds the copy back, or is "".
+    `trouble` says what a stream that should go on is waiting for, or is "".
     """
 
     name: str
@@ -212,6 +213,7 @@ class Workflow:
     rate: float | None = None
     eta: float | None = None
     throttled: str = ""
+    trouble: str = ""
     vdiff: VDiffSummary | None = None
     cutover: str = ""
     tablet: str = ""
@@ -257,7 +259,10 @@ class MirrorRule:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Everything the planner may look at. `name` is the environment of the inventory it was observed through."""
+    """Everything the planner may look at. `name` is the environment of the inventory it was observed through.
+
+    `unreadable` are workflows as they were last seen, whose PRIMARY does not answer: for display, never to plan by.
+    """
 
     name: str
     keyspaces: tuple[Keyspace, ...] = ()
@@ -267,6 +272,7 @@ class Cluster:
     mirror_rules: tuple[MirrorRule, ...] = ()
     completed: tuple[CompletedMove, ...] = ()
     switching: tuple[str, ...] = ()
+    unreadable: tuple[Workflow, ...] = ()
 
     def keyspace(self, name: str) -> Keyspace | None:
         """The keyspace of that name, registered or not, or None."""

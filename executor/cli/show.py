@@ -83,7 +83,7 @@ def to_document(cluster: Cluster) -> dict[str, Any]:
             }
             for tablet in cluster.tablets
         ],
-        "moves": [_move(cluster, workflow) for workflow in cluster.workflows],
+        "moves": [_move(cluster, workflow) for workflow in (*cluster.workflows, *cluster.unreadable)],
         "completed": [
             {"name": done.name, "source": done.source, "target": done.target, "tables": list(done.tables)}
             for done in cluster.completed
@@ -103,7 +103,7 @@ def _move(cluster: Cluster, workflow: Workflow) -> dict[str, Any]:
         "target": workflow.target,
         "tables": list(workflow.tables),
         "state": "Frozen" if workflow.frozen else workflow.state.value,
-        "message": workflow.message,
+        "message": "; ".join(part for part in (workflow.message, workflow.trouble) if part),
         "rows_copied": copied,
         "rows_total_estimate": total,
         "rate": workflow.rate,
@@ -128,9 +128,13 @@ def _move(cluster: Cluster, workflow: Workflow) -> dict[str, Any]:
 def to_text(cluster: Cluster) -> str:
     """`cluster` for people."""
     parts = [f"Cluster {cluster.name}", "", _keyspaces(cluster), "", _tablets(cluster)]
-    for workflow in cluster.workflows:
+    shown = (*cluster.workflows, *cluster.unreadable)
+    for workflow in shown:
         parts += ["", _move_text(_move(cluster, workflow))]
-    if not cluster.workflows:
+    silent = [t for k in cluster.keyspaces if (t := cluster.primary(k.name)) is not None and not answers(t)]
+    for tablet in silent:
+        parts += ["", f"Moves into {tablet.keyspace} cannot be read: {tablet.alias} does not answer."]
+    if not shown and not silent:
         parts += ["", "No moves."]
     if cluster.completed:
         rows = [(done.name, done.source, done.target, ", ".join(done.tables)) for done in cluster.completed]

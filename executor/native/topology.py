@@ -49,6 +49,9 @@ DDL = (
     f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.gateway (
         id VARCHAR(64) PRIMARY KEY, host VARCHAR(255) NOT NULL, port INT NOT NULL, pid INT NOT NULL,
         heartbeat DOUBLE NOT NULL, seen_version BIGINT NOT NULL) ENGINE=InnoDB""",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.stream_trouble (
+        keyspace VARCHAR(64) NOT NULL, workflow VARCHAR(64) NOT NULL, val LONGTEXT NOT NULL,
+        PRIMARY KEY (keyspace, workflow)) ENGINE=InnoDB""",
     f"INSERT IGNORE INTO {SCHEMA}.topo_version VALUES (1, 1)",
 )
 

@@ -90,7 +90,7 @@ def raise_fence(
         if left <= 0:
             raise TimedOut(
                 f"the tables {', '.join(sorted(tables))} could not be locked within {timeout:g}s: "
-                f"{_blockers(connection)}",
+                f"{blockers(connection)}",
                 "end the transaction that holds them, or raise cutover.timeout in the plan",
             )
         connection.execute(f"SET SESSION lock_wait_timeout={1 if left < 4 else 2}")
@@ -133,15 +133,16 @@ def _until(connection: Connection, statement: str, deadline: float, table: str) 
             if not error.transient or time.monotonic() > deadline:
                 if error.errno == ER_LOCK_WAIT_TIMEOUT:
                     raise TimedOut(
-                        f"the fence of {table} could not be removed: {_blockers(connection)}",
+                        f"the fence of {table} could not be removed: {blockers(connection)}",
                         "end the statement that uses the table, then apply again",
                     ) from error
                 raise
 
 
-def _blockers(connection: Connection) -> str:
+def blockers(connection: Connection, waiting: int = 0) -> str:
+    """The oldest open transactions but those of `connection` and of the connection `waiting`, in words for a user."""
     try:
-        rows = _transactions(connection)
+        rows = _transactions(connection, waiting)
     except ServerError as error:
         if error.errno != ER_SPECIFIC_ACCESS_DENIED:
             raise
@@ -151,8 +152,10 @@ def _blockers(connection: Connection) -> str:
     return "open transactions: " + ", ".join(f"connection {row['id']} for {row['seconds']}s" for row in rows)
 
 
-def _transactions(connection: Connection) -> list[Row]:
+def _transactions(connection: Connection, waiting: int) -> list[Row]:
     return connection.query(
         "SELECT trx_mysql_thread_id AS id, TIMESTAMPDIFF(SECOND, trx_started, NOW()) AS seconds "
-        "FROM information_schema.innodb_trx WHERE trx_mysql_thread_id<>CONNECTION_ID() ORDER BY trx_started LIMIT 3"
+        "FROM information_schema.innodb_trx WHERE trx_mysql_thread_id NOT IN (CONNECTION_ID(), %s) "
+        "ORDER BY trx_started LIMIT 3",
+        [waiting],
     )

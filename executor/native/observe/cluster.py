@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -11,8 +12,9 @@ from executor.native.flavor import FLAVOR_NAMES
 from executor.native.local.cluster import LocalCluster
 from executor.native.observe.server import observe_server
 from executor.native.observe.tables import observe_tables
-from executor.native.observe.workflows import observe_workflows
+from executor.native.observe.workflows import last_seen, observe_workflows
 from executor.native.servers import Connection, Login, connect
+from executor.native.stream.trouble import Trouble, reported
 from executor.native.topology import TopologyState
 from planner.cluster import Cluster, Keyspace, Server, Table, Tablet, TabletType, Workflow
 
@@ -38,21 +40,49 @@ def observe_cluster(access: Access) -> Cluster:
     inventory declares PRIMARY.
     """
     state = access.topology.read()
+    troubles = reported(access.topology.connection())
     tablets = _tablets(access, state)
     with ThreadPoolExecutor(PARALLEL) as pool:
-        found = list(pool.map(lambda tablet: _observe_tablet(access, state, tablets, tablet), tablets))
+        found = list(pool.map(lambda tablet: _observe_tablet(access, state, tablets, troubles, tablet), tablets))
     keyspaces = _keyspaces(access, state)
     tables = {item.tablet.keyspace: item.tables for item in found if item.tables}
     return Cluster(
         name=access.inventory.name,
         keyspaces=tuple(replace(keyspace, tables=tables.get(keyspace.name, ())) for keyspace in keyspaces),
         tablets=tuple(item.tablet for item in found),
-        workflows=tuple(sorted((w for item in found for w in item.workflows), key=lambda w: (w.target, w.name))),
+        workflows=_workflows(found),
         routing_rules=state.routing_rules,
         mirror_rules=state.mirror_rules,
         completed=tuple(sorted(state.completed)),
         switching=state.switching,
+        unreadable=tuple(_unreadable(found, troubles)),
     )
+
+
+def _workflows(found: Sequence[_Found]) -> tuple[Workflow, ...]:
+    silent = {
+        item.tablet.keyspace: f"its source, {item.tablet.alias}, does not answer: {item.tablet.server.error}"
+        for item in found
+        if item.tablet.registered
+        and item.tablet.type is TabletType.PRIMARY
+        and item.tablet.server is not None
+        and item.tablet.server.error
+    }
+    workflows = (
+        replace(w, trouble=w.trouble or silent.get(w.source, "")) if w.lag is not None else w
+        for item in found
+        for w in item.workflows
+    )
+    return tuple(sorted(workflows, key=lambda w: (w.target, w.name)))
+
+
+def _unreadable(found: Sequence[_Found], troubles: Sequence[Trouble]) -> Iterator[Workflow]:
+    """What the streams' process has told of workflows whose own records cannot be read now."""
+    for item in found:
+        tablet = item.tablet
+        if tablet.registered and tablet.type is TabletType.PRIMARY and tablet.server and tablet.server.error:
+            workflows = (last_seen(t, tablet.alias) for t in troubles if t.keyspace == tablet.keyspace)
+            yield from (workflow for workflow in workflows if workflow is not None)
 
 
 def _tablets(access: Access, state: TopologyState) -> list[Tablet]:
@@ -96,7 +126,9 @@ def _stands_for_keyspace(tablet: Tablet, tablets: list[Tablet]) -> bool:
     return tablet in (registered or others)[:1]
 
 
-def _observe_tablet(access: Access, state: TopologyState, tablets: list[Tablet], tablet: Tablet) -> _Found:
+def _observe_tablet(
+    access: Access, state: TopologyState, tablets: list[Tablet], troubles: Sequence[Trouble], tablet: Tablet
+) -> _Found:
     local = LocalCluster(access.inventory)
     flavor = FLAVOR_NAMES[local.flavor_of(tablet.alias)] if tablet.managed else ""
     silent = Server(address=f"{tablet.host}:{tablet.port}", flavor=flavor)
@@ -106,13 +138,18 @@ def _observe_tablet(access: Access, state: TopologyState, tablets: list[Tablet],
         return _Found(replace(tablet, server=replace(silent, error=error.message)))
     with connection:
         try:
-            return _read_tablet(access, state, tablets, tablet, connection)
+            return _read_tablet(access, state, tablets, troubles, tablet, connection)
         except MovetablesError as error:
             return _Found(replace(tablet, server=replace(silent, error=error.message)))
 
 
 def _read_tablet(
-    access: Access, state: TopologyState, tablets: list[Tablet], tablet: Tablet, connection: Connection
+    access: Access,
+    state: TopologyState,
+    tablets: list[Tablet],
+    troubles: Sequence[Trouble],
+    tablet: Tablet,
+    connection: Connection,
 ) -> _Found:
     database = next((k.database for k in _keyspaces(access, state) if k.name == tablet.keyspace), tablet.keyspace)
     data_dir = LocalCluster(access.inventory).server_for(tablet.alias).directory if tablet.managed else None
@@ -123,8 +160,9 @@ def _read_tablet(
     keyspace = state.keyspace(tablet.keyspace)
     blind = f"TRIGGER ON `{database}`.*" in server.missing_privileges
     tables = observe_tables(connection, database, keyspace.denied_tables if blind and keyspace is not None else None)
-    workflows = observe_workflows(connection, tablet.keyspace, tablet.alias, state) if tablet.registered else ()
-    return _Found(seen, tables, workflows)
+    if not tablet.registered:
+        return _Found(seen, tables)
+    return _Found(seen, tables, observe_workflows(connection, tablet.keyspace, tablet.alias, state, troubles))
 
 
 def _login(access: Access, state: TopologyState, tablet: Tablet) -> Login:

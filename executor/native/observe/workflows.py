@@ -1,24 +1,56 @@
-"""The workflows whose streams live on one primary."""
+"""The workflows whose streams live on one primary, and what is known of those on one that does not answer."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from executor.native import sidecar
+from executor.native.observe.standstill import standstill
 from executor.native.servers import Connection
+from executor.native.stream.trouble import Trouble
 from executor.native.topology import TopologyState
 from executor.native.vdiff.summary import latest
 from planner.cluster import StreamState, TableCopy, Workflow
 
 
-def observe_workflows(connection: Connection, keyspace: str, tablet: str, state: TopologyState) -> tuple[Workflow, ...]:
-    """The workflows of `keyspace`, whose primary `tablet` is behind `connection`. Raises ServerError."""
+def observe_workflows(
+    connection: Connection, keyspace: str, tablet: str, state: TopologyState, troubles: Sequence[Trouble] = ()
+) -> tuple[Workflow, ...]:
+    """The workflows of `keyspace`, whose primary `tablet` is behind `connection`. Raises ServerError.
+
+    `troubles` are what the streams' process has told of streams that cannot go on.
+    """
     if not sidecar.exists(connection):
         return ()
-    return tuple(_workflow(connection, record, tablet, state) for record in sidecar.streams(connection, keyspace))
+    told = {(trouble.keyspace, trouble.workflow): trouble.text(time.time()) for trouble in troubles}
+    return tuple(
+        _workflow(connection, record, tablet, state, told.get((record.keyspace, record.workflow), ""))
+        for record in sidecar.streams(connection, keyspace)
+    )
 
 
-def _workflow(connection: Connection, record: sidecar.StreamRecord, tablet: str, state: TopologyState) -> Workflow:
+def last_seen(trouble: Trouble, tablet: str) -> Workflow | None:
+    """The workflow in `trouble` as its record was before its primary `tablet` went away, with the lag of today."""
+    seen, now = trouble.seen, time.time()
+    if seen is None:
+        return None
+    return Workflow(
+        name=trouble.workflow,
+        source=seen.source,
+        target=trouble.keyspace,
+        tables=seen.tables,
+        state=seen.state,
+        position=seen.position,
+        lag=max(0.0, now - (seen.known or trouble.since)),
+        trouble=trouble.text(now),
+        tablet=tablet,
+    )
+
+
+def _workflow(
+    connection: Connection, record: sidecar.StreamRecord, tablet: str, state: TopologyState, told: str
+) -> Workflow:
     rows = connection.query(
         f"SELECT table_name, rows_copied, rows_total, done FROM {sidecar.SCHEMA}.copy_state "
         "WHERE vrepl_id=%s ORDER BY table_name",
@@ -45,10 +77,17 @@ def _workflow(connection: Connection, record: sidecar.StreamRecord, tablet: str,
         rate=record.copy_rate if copying and record.copy_rate > 0 else None,
         eta=max(0.0, record.copy_end - now) if copying and record.copy_end > 0 else None,
         throttled=record.reason_throttled if copying else "",
+        trouble=_trouble(connection, record, told),
         vdiff=latest(connection, record.keyspace, record.workflow),
         cutover="" if cutover is None else cutover.phase,
         tablet=tablet,
     )  # fmt: skip
+
+
+def _trouble(connection: Connection, record: sidecar.StreamRecord, told: str) -> str:
+    if record.state not in (StreamState.RUNNING, StreamState.COPYING):
+        return ""
+    return "; ".join(part for part in (told, standstill(connection, record)) if part)
 
 
 def lag_of(record: sidecar.StreamRecord, now: float) -> float | None:

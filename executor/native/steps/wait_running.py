@@ -8,6 +8,7 @@ from executor.backend import Progress, Statement
 from executor.errors import MovetablesError, TimedOut
 from executor.native.access import Access
 from executor.native.observe.workflows import observe_workflows
+from executor.native.stream.trouble import reported
 from planner.cluster import Cluster, StreamState, Workflow
 from planner.steps.wait_running import WaitRunning
 
@@ -24,7 +25,8 @@ def perform(step: WaitRunning, access: Access, progress: Progress) -> None:
         seen, since = None, time.monotonic()
         while True:
             progress.check_interrupt()
-            found = [w for w in observe_workflows(target, move.target, "", state) if w.name == move.name]
+            troubles = reported(access.topology.connection())
+            found = [w for w in observe_workflows(target, move.target, "", state, troubles) if w.name == move.name]
             if not found:
                 raise MovetablesError(f"workflow {step.subject} does not exist", "plan again")
             workflow = found[0]
@@ -35,12 +37,14 @@ def perform(step: WaitRunning, access: Access, progress: Progress) -> None:
                     f"the stream of {step.subject} is {workflow.state}: {workflow.message or 'stopped'}",
                     "remove the cause and apply again: the stream goes on where it stopped",
                 )
-            sign = (workflow.position, workflow.copies, workflow.lag is not None and workflow.lag < SILENT_SECONDS)
-            if sign != seen or sign[2]:
+            fresh = workflow.lag is not None and workflow.lag < SILENT_SECONDS
+            sign = (workflow.position, workflow.copies, workflow.trouble)  # which tells how far a long wait has come
+            if sign != seen or fresh:
                 seen, since = sign, time.monotonic()
             if time.monotonic() - since > SILENT_SECONDS:
                 raise TimedOut(
-                    f"the stream of {step.subject} has shown no sign of life for {SILENT_SECONDS:g}s",
+                    f"the stream of {step.subject} has shown no sign of life for {SILENT_SECONDS:g}s"
+                    + (f": {workflow.trouble}" if workflow.trouble else ""),
                     f"start it: movetables serve -i {access.inventory.file} (or movetables local up)",
                 )
             _report(workflow, progress)
@@ -56,7 +60,11 @@ def _report(workflow: Workflow, progress: Progress) -> None:
     done = sum(copy.rows_copied for copy in workflow.copies)
     total = sum(copy.rows_total for copy in workflow.copies)
     if workflow.state is StreamState.RUNNING:
-        progress.update("catching up", done=done, total=total, reason=f"the stream is {workflow.lag or 0:.0f}s behind")
+        reason = f"the stream is {workflow.lag or 0:.0f}s behind"
+        reason += f": {workflow.trouble}" if workflow.trouble else ""
+        progress.update("catching up", done=done, total=total, reason=reason)
+    elif workflow.trouble:
+        progress.update("copying", done=done, total=max(done, total) or None, reason=workflow.trouble)
     elif workflow.throttled:
         progress.update("copying", done=done, total=max(done, total) or None, reason=f"throttled: {workflow.throttled}")
     elif workflow.eta is not None:

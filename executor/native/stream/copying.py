@@ -30,7 +30,7 @@ class Copying:
     """Copies what is not copied yet, then adds the keys that were deferred.
 
     `layouts` are the target's, `follower` applies the source's log, `stopping` tells that the stream shall end.
-    `source` and `target` are connections to the primaries for this thread.
+    `source` and `target` are connections to the primaries for this thread. `went_on` is called after every batch.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Copying:
         stopping: Callable[[], bool],
         throttle: Throttle,
         workers: int,
+        went_on: Callable[[], None] = lambda: None,
     ) -> None:
         self._record = record
         self._layouts = tuple(layouts)
@@ -54,6 +55,7 @@ class Copying:
         self._stopping = stopping
         self._throttle = throttle
         self._workers = workers
+        self._went_on = went_on
         self._keys = DeferredKeys(lambda: connect(logins[1], apply=True), record.id, record.db_name)
 
     def run(self) -> None:
@@ -161,6 +163,7 @@ class Copying:
         rate, end = progress.sample(time.time(), states, self._keys.pending(self._target))
         copy_progress.record(self._target, self._record.id, rate, end, changed)
         self._reason("")
+        self._went_on()
 
     def _hold(self, reason: str, progress: CopyProgress) -> None:
         progress.pause()

@@ -61,7 +61,8 @@ class Follower:
 
     `record` names the workflow whose markers count. `describe` returns the layouts of the target's tables as they are
     now (for EXEC and EXEC_IGNORE). Row events of the tables in `left_out` are dropped: a snapshot that is taken later
-    holds what they did.
+    holds what they did. `went_on` is called when a commit is known to have succeeded, unless a marker is awaited:
+    then it is for who awaits it to say.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Follower:
         layouts: Sequence[TableLayout],
         stopping: Callable[[], bool],
         describe: Callable[[], Sequence[TableLayout]],
+        went_on: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = client.login
         lacking = lacks(client.login, applier.position, stopping)
@@ -86,13 +88,14 @@ class Follower:
         self._record = record
         self._stopping = stopping
         self._describe = describe
+        self._went_on = went_on
         self._repeater = Repeater(applier.connection, record)
         self._layouts: Mapping[str, TableLayout] = {layout.name: layout for layout in layouts}
         self._reader = TransactionReader(client, self._wanted)
         self._position = positions.parse(applier.position)
         self._last_commit = time.monotonic()
         self._awaited: str | None = None
-        self._marked = False
+        self._marked = self._tells = False
         self._stop_after: StopAtDdl | None = None
         self._begin: Begin | None = None
         self._decoders: dict[TableVersion, Decoder] = {}
@@ -115,6 +118,7 @@ class Follower:
 
     def _follow(self, token: str | None) -> None:
         self._awaited = token
+        self._tells = token is None
         while not self._stopping():
             if token is not None and self._awaited is None and not self._marked:
                 return
@@ -309,7 +313,10 @@ class Follower:
         return time.monotonic() - self._last_commit > seconds
 
     def _commit(self, timestamp: int, *, known: float = 0.0, wait: bool = True) -> None:
+        before = self._applier.position
         self._applier.commit(timestamp + self._ahead if timestamp else 0.0, known, wait=wait)
+        if self._tells and (wait or self._applier.position != before):
+            self._went_on()
         self._marked = False
         self._last_commit = time.monotonic()
 

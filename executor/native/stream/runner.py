@@ -16,10 +16,13 @@ from executor.native.flavor import ER_BAD_DB, ER_NO_SUCH_TABLE
 from executor.native.logins import Logins
 from executor.native.servers import Connection, Login, ServerError, connect
 from executor.native.stream.follow import Altered
+from executor.native.stream.reach import offset_of
 from executor.native.stream.stream import Stream, StreamBusy
+from executor.native.stream.trouble import LastSeen, StreamKey, Trouble, TroubleBoard
 from executor.native.topology import Topology, TopologyState
 from planner.cluster import StreamState
 
+FOLLOWING = (StreamState.COPYING, StreamState.RUNNING)
 LOOK_SECONDS = 0.2
 MAX_BACK_OFF = 5.0
 
@@ -35,13 +38,21 @@ class StreamName:
 
 
 class _Running(threading.Thread):
-    """One stream's thread: runs it again after a server failed, until it is stopped or an error needs a human."""
+    """One stream's thread: runs it again after a server failed, until it is stopped or an error needs a human.
 
-    def __init__(self, name: StreamName, replicas: Callable[[], Sequence[Login]]) -> None:
+    `trouble` is what keeps the stream from going on, as long as it does; `went_on` turns True when it has.
+    """
+
+    def __init__(
+        self, name: StreamName, replicas: Callable[[], Sequence[Login]], seen: Callable[[], LastSeen | None]
+    ) -> None:
         super().__init__(name=f"stream {name.keyspace}.{name.workflow}", daemon=True)
         self.stream = name
         self._replicas = replicas
+        self._seen = seen
         self.stop = threading.Event()
+        self.trouble: Trouble | None = None
+        self.went_on = False
 
     def run(self) -> None:
         back_off = 0.05
@@ -55,6 +66,7 @@ class _Running(threading.Thread):
                     self.stream.workflow,
                     self.stop.is_set,
                     replicas=self._replicas,
+                    went_on=self._go_on,
                 ).run()
                 return
             except (ServerError, StreamBusy, Altered) as error:
@@ -63,6 +75,8 @@ class _Running(threading.Thread):
                     return
                 _say(f"{self.name}: {error.message}; trying again")
                 back_off = 0.05 if time.monotonic() - started > 10 else min(MAX_BACK_OFF, back_off * 2)
+                if isinstance(error, ServerError):
+                    self._stuck(error.message, back_off)
                 self.stop.wait(back_off)
             except MovetablesError as error:
                 self._give_up(error.message, error.hint)
@@ -71,6 +85,22 @@ class _Running(threading.Thread):
                 traceback.print_exc()
                 self._give_up(f"internal error: {type(error).__name__}: {error}", "see the log of the streams process")
                 return
+
+    def _go_on(self) -> None:
+        self.trouble = None
+        self.went_on = True
+
+    def _stuck(self, message: str, pause: float) -> None:
+        before, now = self.trouble, time.time()
+        self.trouble = Trouble(
+            self.stream.keyspace,
+            self.stream.workflow,
+            message,
+            since=before.since if before else now,
+            tries=before.tries + 1 if before else 1,
+            next_try=now + pause,
+            seen=self._seen(),
+        )
 
     def _give_up(self, message: str, hint: str) -> None:
         text = f"{message}. {hint}" if hint else message
@@ -82,6 +112,7 @@ class _Running(threading.Thread):
                 return
             except ServerError as error:
                 _say(f"{self.name}: {error.message}; trying again")
+                self._stuck(f"it ended with an error that cannot be recorded ({error.message}): {text}", 1.0)
                 self.stop.wait(1.0)
 
 
@@ -92,30 +123,50 @@ class Runner:
         self._topology = topology
         self._logins = logins
         self._state = TopologyState()
-        self._running: dict[tuple[str, str], _Running] = {}
+        self._running: dict[StreamKey, _Running] = {}
         self._looking: dict[str, Connection] = {}
+        self._ahead: dict[str, float] = {}
+        self._seen: dict[StreamKey, LastSeen] = {}
+        self._readable: set[str] = set()
+        self._said: dict[str, str] = {}
+        self._board = TroubleBoard(topology)
 
     def look(self) -> None:
-        """Starts threads for streams that should run and have none; forgets those that ended."""
-        self._running = {key: thread for key, thread in self._running.items() if thread.is_alive()}
+        """Starts threads for streams that should run and have none; forgets those that ended. Tells of trouble."""
         try:
             if self._topology.version() != self._state.version:
                 self._state = self._topology.read()
+            self._tell()  # before those that ended are forgotten
         except ServerError as error:
             if error.errno not in (ER_BAD_DB, ER_NO_SUCH_TABLE):  # before the first apply there are no records
                 _say(f"topology: {error.message}")
             return
+        self._running = {key: thread for key, thread in self._running.items() if thread.is_alive()}
         state = self._state
         for keyspace in state.keyspaces:
             for record in self._streams_of(state, keyspace.name):
                 key = (record.keyspace, record.workflow)
-                wanted = record.state in (StreamState.COPYING, StreamState.RUNNING)
+                wanted = record.state in FOLLOWING
                 name = self._name(state, record)
                 if key in self._running and name is not None and name != self._running[key].stream:
                     self._running[key].stop.set()  # a shard has another primary now; started anew when it has ended
                 elif wanted and name is not None and key not in self._running:
-                    self._running[key] = _Running(name, partial(self._replicas, record.keyspace))
+                    replicas, seen = partial(self._replicas, record.keyspace), partial(self._seen.get, key)
+                    self._running[key] = _Running(name, replicas, seen)
                     self._running[key].start()
+
+    def _tell(self) -> None:
+        """Keeps what the topology says of streams in trouble true. Raises ServerError."""
+        for key, thread in self._running.items():
+            trouble = thread.trouble
+            if trouble is not None:
+                self._board.report(trouble)
+            elif thread.went_on:
+                self._board.clear(key)
+        for key in self._board.streams():
+            seen = self._seen.get(key)
+            if key[0] in self._readable and (seen is None or seen.state not in FOLLOWING):
+                self._board.clear(key)
 
     def close(self) -> None:
         """Stops every thread at its next safe point; waits a little for them."""
@@ -146,12 +197,27 @@ class Runner:
             connection = self._looking.get(primary.alias)
             if connection is None or not connection.open:
                 connection = self._looking[primary.alias] = connect(self._logins.server(primary), read_timeout=10)
-            return sidecar.streams(connection, keyspace)
+                self._ahead[primary.alias] = offset_of(connection)
+            records = sidecar.streams(connection, keyspace)
         except ServerError as error:
             if error.errno not in (ER_BAD_DB, ER_NO_SUCH_TABLE):
-                _say(f"{primary.alias}: {error.message}")
+                if self._said.get(primary.alias) != error.message:  # it is asked five times a second
+                    _say(f"{primary.alias}: {error.message}")
+                    self._said[primary.alias] = error.message
                 self._looking.pop(primary.alias).close() if primary.alias in self._looking else None
             return []
+        self._note(keyspace, records, self._ahead[primary.alias])
+        return records
+
+    def _note(self, keyspace: str, records: Sequence[sidecar.StreamRecord], ahead: float) -> None:
+        self._readable.add(keyspace)
+        self._said.clear()
+        self._seen = {key: seen for key, seen in self._seen.items() if key[0] != keyspace}
+        for record in records:
+            known = max(record.time_heartbeat, record.transaction_timestamp)
+            self._seen[record.keyspace, record.workflow] = LastSeen(
+                record.source_keyspace, record.tables, record.state, record.pos, known + ahead if known else 0.0
+            )
 
 
 def run(logins: Logins, stop: threading.Event) -> None:

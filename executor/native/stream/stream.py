@@ -32,6 +32,8 @@ class Stream:
     """The stream of `workflow` in `keyspace`. `source` and `target` are the primaries' logins,
     `replicas` gives those of the target's replicas, whose lag holds a copy back.
 
+    `went_on` is called whenever something was carried over, so that what had kept the stream before is over.
+
     `run` returns when the stream was stopped, and raises when it cannot go on: ServerError when a server failed (try
     again), StreamBusy (try again), any other MovetablesError when a human must look.
     """
@@ -45,6 +47,7 @@ class Stream:
         stopping: Callable[[], bool],
         workers: int = 3,
         replicas: Callable[[], Sequence[Login]] = tuple,
+        went_on: Callable[[], None] = lambda: None,
     ) -> None:
         self._source_login = source
         self._target_login = target
@@ -53,6 +56,7 @@ class Stream:
         self._stopping = stopping
         self._workers = workers
         self._replicas = replicas
+        self._went_on = went_on
 
     def run(self) -> None:
         """Runs until the record says Stopped or Error, or `stopping` answers True."""
@@ -74,7 +78,8 @@ class Stream:
             stack.callback(client.close)
             applier = Applier(target, record, layouts)
             stack.callback(applier.rest)
-            follower = Follower(client, applier, record, layouts, self._stopping, lambda: self._layouts(target, record))
+            describe = lambda: self._layouts(target, record)  # noqa: E731
+            follower = Follower(client, applier, record, layouts, self._stopping, describe, self._went_on)
             try:
                 if record.state is StreamState.COPYING:
                     self._copy(source, target, record, layouts, follower)
@@ -130,7 +135,9 @@ class Stream:
     ) -> None:
         throttle = Throttle(record.id, record.throttle, self._source_login, self._replicas)
         logins = (self._source_login, self._target_login)
-        Copying(record, layouts, logins, source, target, follower, self._stopping, throttle, self._workers).run()
+        Copying(
+            record, layouts, logins, source, target, follower, self._stopping, throttle, self._workers, self._went_on
+        ).run()
         if not self._stopping():
             self._become_running(target, record)
 
