@@ -7,7 +7,7 @@ and is only asked for while the stream is not late.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from executor.errors import TimedOut
@@ -21,11 +21,20 @@ LOCK_SECONDS = 1
 ATTEMPTS = 20
 
 
+Begin = Callable[[Connection], None]
+
+
+def _snapshot(connection: Connection) -> None:
+    connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+
+
 @contextmanager
 def same_moment(
-    source: Connect, target: Connect, layout: TableLayout, marking: Marking
+    source: Connect, target: Connect, layout: TableLayout, marking: Marking, begin: Begin = _snapshot
 ) -> Iterator[tuple[Connection, Connection]]:
     """Connections to source and target that see the table `layout` of the source as of one moment.
+
+    `begin` begins the target's transaction at that moment: a snapshot, or one that holds the stream there.
 
     Raises TimedOut when the table is never free, or the stream never near enough, within `ATTEMPTS` tries.
     """
@@ -35,7 +44,7 @@ def same_moment(
             connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         locking.execute(f"SET SESSION lock_wait_timeout={LOCK_SECONDS}")
         for _ in range(ATTEMPTS):
-            if _taken(left, right, locking, layout, marking):
+            if _taken(left, right, locking, layout, marking, begin):
                 break
         else:
             raise TimedOut(
@@ -49,13 +58,15 @@ def same_moment(
             connection.close()
 
 
-def _taken(left: Connection, right: Connection, locking: Connection, layout: TableLayout, marking: Marking) -> bool:
+def _taken(
+    left: Connection, right: Connection, locking: Connection, layout: TableLayout, marking: Marking, begin: Begin
+) -> bool:
     marking.catch_up()
     try:
         locking.execute(f"LOCK TABLES {layout.qualified} READ")
         marking.wait_for_marker(LOCK_SECONDS)
-        for connection in (left, right):
-            connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        begin(right)
+        _snapshot(left)
         return True
     except TimedOut:
         return False

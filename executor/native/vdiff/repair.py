@@ -9,7 +9,7 @@ anywhere, the target's transaction was committed or not; the next comparison fin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from executor.crashpoints import reached
 from executor.errors import Refused, TimedOut
@@ -19,7 +19,6 @@ from executor.native.stream.index_zero import write_index_zero, zeros_expression
 from executor.native.stream.layout import TableLayout
 from executor.native.vdiff.confirm import LOCKED_SECONDS, LOCKED_TRIES, Marking, require_running
 from executor.native.vdiff.digest import Connect, KeyValues
-from executor.native.vdiff.pairs import Pair
 
 BATCH = 100
 STATEMENT_BYTES = 1_000_000
@@ -95,19 +94,13 @@ class Repairer:
                     write_index_zero(self._target, target, (replace + row).encode(), zeros)
 
 
-def require_repairable(workflow: str, pairs: Mapping[str, Pair]) -> None:
-    """Raises Refused when rows of these tables may not be rewritten."""
+def require_repairable(workflow: str) -> None:
+    """Raises Refused when rows of the target of `workflow` may not be rewritten."""
     if workflow.endswith(REVERSE):
         raise Refused(
             f"{workflow} is a reverse workflow: writes have switched, and nothing is repaired after that",
             "compare without --repair; to repair, switch writes back first",
         )
-    for name, pair in pairs.items():
-        if pair.whole:
-            raise Refused(
-                f"table {name} cannot be repaired: it has no key that both servers order alike",
-                "leave it out with --tables, or leave --repair out",
-            )
 
 
 def _grouped(rows: list[str]) -> list[str]:

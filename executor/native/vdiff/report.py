@@ -42,9 +42,14 @@ class TableReport:
     repaired: int = 0
 
     @property
+    def differing(self) -> int:
+        """How many rows differ, or are on one side alone."""
+        return self.mismatched + self.extra_source + self.extra_target
+
+    @property
     def has_mismatch(self) -> bool:
         """True when anything differs."""
-        return bool(self.mismatched or self.extra_source or self.extra_target)
+        return self.differing > 0
 
     def counters(self) -> dict[str, Any]:
         """The report of the table on its shard, in Vitess's shape; also how it is kept in the sidecar."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid as uuids
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -22,9 +22,10 @@ from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.pairs import Pair, pairs_of
 from executor.native.vdiff.patience import Patience
 from executor.native.vdiff.repair import Repairer, require_repairable
+from executor.native.vdiff.repair_whole import WholeRepairer
 from executor.native.vdiff.report import COMPLETED, ERROR, PENDING, STARTED, STOPPED, TableReport, VDiffReport
 from executor.native.vdiff.sides import Sides
-from executor.native.vdiff.whole import WholeComparison
+from executor.native.vdiff.whole import WholeComparison, repaired
 
 SAVE_SECONDS = 1.0
 RESUMABLE_SECONDS = 3600.0
@@ -212,6 +213,9 @@ class _Run:
     def _connect_target(self) -> Connection:
         return connect(self._sides.target)
 
+    def _connect_repair(self) -> Connection:
+        return connect(self._sides.target, apply=True)
+
     def _compare(self) -> None:
         record = self._record
         stream = require_fit(self._connection, record.keyspace, record.workflow)
@@ -238,13 +242,9 @@ class _Run:
             stack.callback(readers.close)
             repairer = None
             if record.options.repair:
-                require_repairable(record.workflow, pairs)
+                require_repairable(record.workflow)
                 repairer = Repairer(
-                    self._connect_source,
-                    lambda: connect(self._sides.target, apply=True),
-                    marking,
-                    record.keyspace,
-                    record.workflow,
+                    self._connect_source, self._connect_repair, marking, record.keyspace, record.workflow
                 )
                 stack.callback(repairer.close)
             self._compare_tables(pairs, report.tables, readers, confirmer, repairer, marking)
@@ -305,11 +305,16 @@ class _Run:
 
         found, ended = table, ERROR
         try:
-            with same_moment(self._connect_source, self._connect_target, pair.source, marking) as (source, target):
-                comparison = WholeComparison(source, target, pair, self._record.options, table, tell)
-                comparison.run()
-                found, ended = comparison.report, COMPLETED
-                self._patience.renew()
+            comparison = self._look_at_whole(pair, table, marking, tell)
+            found = comparison.report
+            if comparison.differing:
+                repairer = WholeRepairer(
+                    self._connect_source, self._connect_repair, marking, self._record.keyspace, self._record.workflow
+                )
+                repairer.repair(pair, comparison.differing)
+                found = repaired(found, self._look_at_whole(pair, table, marking, tell).report)
+            ended = COMPLETED
+            self._patience.renew()
         except _Stopped:
             ended = STOPPED
             raise
@@ -322,6 +327,14 @@ class _Run:
                 records.save_table(self._connection, self._record.id, found, None)
             crashpoints.reached("vdiff.table")
         return found
+
+    def _look_at_whole(
+        self, pair: Pair, table: TableReport, marking: Marking, tell: Callable[[str], None]
+    ) -> WholeComparison:
+        with same_moment(self._connect_source, self._connect_target, pair.source, marking) as (source, target):
+            comparison = WholeComparison(source, target, pair, self._record.options, table, tell)
+            comparison.run()
+        return comparison
 
     def _compare_table(
         self, comparison: TableComparison, done: Sequence[TableReport], tables: Sequence[TableReport]

@@ -21,6 +21,7 @@ from executor.native.vdiff.digest import text_expression
 from executor.native.vdiff.normal import row_hash
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.pairs import Pair
+from executor.native.vdiff.repair_whole import MOST_KINDS
 from executor.native.vdiff.report import RowText, TableReport
 from executor.native.vdiff.samples import sample_expression, shortened
 
@@ -60,6 +61,12 @@ class _Extra:
         self.named[name] -= 1
         if not self.named[name]:
             del self.named[name]
+
+
+def repaired(before: TableReport, after: TableReport) -> TableReport:
+    """`after`, the report of a table that was repaired since `before`, with the number of rows that were."""
+    fewer = before.differing - after.differing
+    return replace(after, repaired=before.repaired + max(0, fewer))
 
 
 def _number(layout: TableLayout) -> str:
@@ -113,7 +120,11 @@ def texts(
 
 
 class WholeComparison:
-    """Compares the tables of `pair` through connections that see one moment of it. `tell` raises to end it."""
+    """Compares the tables of `pair` through connections that see one moment of it. `tell` raises to end it.
+
+    With the option `repair`, `differing` has the hashes of the rows that differ afterwards, of not many more than can
+    be repaired.
+    """
 
     def __init__(
         self,
@@ -129,6 +140,7 @@ class WholeComparison:
         self._options = options
         self._tell = tell
         self._began = time.monotonic()
+        self.differing: list[str] = []
         self.report = replace(
             report,
             rows_compared=0,
@@ -148,7 +160,9 @@ class WholeComparison:
             matching = sum(rows for bucket, (rows, _) in source.items() if source[bucket] == target.get(bucket))
             options = self._options
             most = options.max_report_sample_rows and max(
-                options.max_report_sample_rows, options.max_extra_rows_to_compare
+                options.max_report_sample_rows,
+                options.max_extra_rows_to_compare,
+                MOST_KINDS + 1 if options.repair else 0,
             )
             extra = (_Extra(most), _Extra(most))
             for buckets in self._groups(source, target):
@@ -160,6 +174,8 @@ class WholeComparison:
                         extra[0].add(name, here - there)
                     elif there > here:
                         extra[1].add(name, there - here)
+            if options.repair:
+                self.differing = sorted({*extra[0].named, *extra[1].named})
             self._conclude(matching, extra)
 
     def _both(self, pool: ThreadPoolExecutor, read: Callable[[Connection, TableLayout], _T]) -> tuple[_T, _T]:
