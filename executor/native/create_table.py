@@ -1,4 +1,4 @@
-"""The text of SHOW CREATE TABLE, rewritten for the other kind of server.
+"""The text of SHOW CREATE TABLE, rewritten for the other kind of server, and run so that it means what it says.
 
 What has no exact counterpart is refused by the plan (`planner/translation.py`); what is left here differs in how it is
 written only. Each server skips comments with the other's version number, so none may pass unread: MariaDB would make
@@ -11,6 +11,7 @@ import re
 
 from executor.errors import MovetablesError
 from executor.native.flavor import Flavor
+from executor.native.servers import Connection, ServerError
 from planner import translation
 
 _TOKEN = re.compile(
@@ -28,6 +29,8 @@ _OPTIONS_OF_MARIADB = re.compile(
 )
 _GIVEN_CHECK_NAME = re.compile(r"^(\s*)CONSTRAINT `CONSTRAINT_\d+` CHECK ")
 _FIRST_MYSQL_ONLY = 50700
+_BARE_TIMESTAMP = re.compile(r"(?m)^\s*`(?:[^`]|``)+` timestamp(?:\(\d\))? NOT NULL(?! DEFAULT\b)")
+_PRIMARY_KEY = re.compile(r"(?m)^\s*PRIMARY KEY ")
 _WITHOUT_MEANING = re.compile(r"(?:DEFAULT )?ENCRYPTION='N'|SRID 0|COLUMN_FORMAT \w+|STORAGE \w+|AUTOEXTEND_SIZE=\w+")
 
 
@@ -40,6 +43,35 @@ def translated(definition: str, source: Flavor, target: Flavor) -> str:
         return definition
     lines = [_line(line, target) for line in definition.split("\n")]
     return _without_hanging_comma("\n".join(line for line in lines if line is not None))
+
+
+def create(target: Connection, definition: str) -> None:
+    """Runs a CREATE TABLE that `translated` gave in a session where it means what it says.
+
+    Raises MovetablesError when our user may not set what that takes, and ServerError.
+    """
+    for name, wanted in _needed(definition, target.flavor).items():
+        if int(target.value(f"SELECT @@session.{name}")) == wanted:
+            continue
+        try:
+            target.execute(f"SET SESSION {name}={wanted}")
+        except ServerError as error:
+            raise MovetablesError(
+                f"{name} is {1 - wanted} on {target.login.name}, which would change the table, and our user may not "
+                f"set it for its own session: {error}",
+                f"on that server: SET GLOBAL {name}={wanted}; on MySQL a user with SESSION_VARIABLES_ADMIN will do too",
+            ) from error
+    target.execute(definition)
+
+
+def _needed(definition: str, target: Flavor) -> dict[str, int]:
+    """The variables that would change what `definition` says, and what they must be."""
+    needed = {}
+    if _BARE_TIMESTAMP.search(definition):  # it would get DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP
+        needed["explicit_defaults_for_timestamp"] = 1
+    if not target.mariadb and not _PRIMARY_KEY.search(definition):
+        needed["sql_generate_invisible_primary_key"] = 0
+    return needed
 
 
 def _line(line: str, target: Flavor) -> str | None:

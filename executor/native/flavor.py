@@ -23,6 +23,25 @@ Worth trying again: somebody may mend it meanwhile.
 
 STRICT_SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
 """Refuses to change a value silently, and accepts every value that a source may hold (zero dates, id 0)."""
+_SESSION = (
+    # pymysql takes autocommit for set when MySQL's first packet says so, whatever the server's default is.
+    f"autocommit=1, time_zone='+00:00', sql_mode='{STRICT_SQL_MODE}', wait_timeout=86400, "
+    "net_read_timeout=600, net_write_timeout=600, "
+    # What would leave rows out of a result, or refuse a statement for its size.
+    "sql_select_limit=18446744073709551615, sql_big_selects=1, sql_safe_updates=0, sql_auto_is_null=0, "
+    "completion_type=0, sql_quote_show_create=1, foreign_key_checks=1, unique_checks=1"
+)
+_SESSION_OF_MARIADB = (
+    "tx_isolation='REPEATABLE-READ', tx_read_only=0, max_statement_time=0, idle_transaction_timeout=0, "
+    "idle_readonly_transaction_timeout=0, idle_write_transaction_timeout=0, alter_algorithm='DEFAULT', "
+    "sql_if_exists=0, check_constraint_checks=1"
+)
+_SESSION_OF_MYSQL = (
+    "transaction_isolation='REPEATABLE-READ', transaction_read_only=0, max_execution_time=0, "
+    "show_gipk_in_create_table_and_information_schema=1, "
+    # MySQL answers from statistics a day old, which hold AUTO_INCREMENT and sizes of tables too.
+    "information_schema_stats_expiry=0"
+)
 CASCADES_VARIABLE = "innodb_native_foreign_keys"
 """OFF since MySQL 9.6: what foreign keys change by themselves is in the binlog. MariaDB and older MySQL lack it."""
 FLAVOR_NAMES = {"mariadb": "MariaDB", "mysql": "MySQL"}
@@ -118,9 +137,17 @@ class Flavor:
 
     @property
     def session_sql(self) -> str:
-        """What a session sets beyond what both servers know, as the end of a SET statement."""
-        # MySQL answers from statistics a day old, which hold AUTO_INCREMENT and sizes of tables too.
-        return "" if self.mariadb else ", information_schema_stats_expiry=0"
+        """A SET statement for all that a server may give to new sessions and that would change what we read or write.
+
+        It needs no privilege. Limits on waiting for locks are left as they are: whoever runs into one tries again.
+        """
+        return f"SET {_SESSION}, {_SESSION_OF_MARIADB if self.mariadb else _SESSION_OF_MYSQL}"
+
+    @property
+    def apply_sql(self) -> str:
+        """A SET statement for a session that writes what a stream brings: rows are taken as the source has them."""
+        checks = ", check_constraint_checks=0" if self.mariadb else ""
+        return f"SET foreign_key_checks=0, unique_checks=1, @movetables_apply=1{checks}"
 
     @property
     def replication_privileges(self) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from executor.errors import MovetablesError
 from executor.native.flavor import (
     CURABLE_ERRNOS,
     LOST_CONNECTION_ERRNOS,
-    STRICT_SQL_MODE,
     TRANSIENT_ERRNOS,
     Flavor,
     flavor_of,
@@ -248,12 +247,10 @@ def connect(
             f"-u {login.user} -p",
         ) from error
     connection = Connection(login, raw)
-    session = f"SET time_zone='+00:00', sql_mode='{STRICT_SQL_MODE}', wait_timeout=86400, net_write_timeout=600"
-    session += connection.flavor.session_sql
-    if apply:
-        session += ", foreign_key_checks=0, unique_checks=1, @movetables_apply=1"
     try:
-        connection.execute(session)
+        connection.execute(connection.flavor.session_sql)
+        if apply:
+            connection.execute(connection.flavor.apply_sql)
     except ServerError:
         connection.close()
         raise

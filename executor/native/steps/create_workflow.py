@@ -11,7 +11,7 @@ from executor.crashpoints import reached
 from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.access import Access
-from executor.native.create_table import translated
+from executor.native.create_table import create, translated
 from executor.native.cutover.fence import create_statements, raise_fence
 from executor.native.servers import Connection, quote
 from executor.native.steps.base import change_topology, database_of, on, server_of
@@ -102,7 +102,7 @@ def _create_table(
             f"REPLACE INTO {sidecar.SCHEMA}.post_copy_action (vrepl_id, table_name, action) VALUES (%s,%s,%s)",
             [record.id, table, json.dumps(deferred)],
         )
-    target.execute(definition)
+    create(target, definition)
     if deferred:
         drops = ", ".join(f"DROP KEY {quote(name)}" for name in sorted(deferred))
         target.execute(f"ALTER TABLE {quote(table)} {drops}")
