@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from executor.native.servers import Connection
 from executor.native.stream import copy, copying
 from planner.cluster import StreamState
 from tests.cluster import moving
@@ -45,6 +46,62 @@ def test_killed_before_and_after_the_keys_are_added(move: Moving) -> None:
     assert move.state() is StreamState.COPYING
     move.on(SOURCE, "UPDATE t SET a=a+1, u=u+5000")
     move.run_streams()
+    move.settled_equal()
+    assert keys(move, TARGET) == keys(move, SOURCE)
+
+
+def test_more_is_written_while_keys_are_added_than_the_server_can_note(move: Moving) -> None:
+    fill(move, 100_000)
+    move.move = replace(move.move, defer_secondary_keys=True)
+    move.created()
+    stop = threading.Event()
+
+    def write() -> None:
+        with move.target() as writer:
+            writer.execute("SET @movetables_apply=1")
+            while not stop.is_set():
+                writer.execute("START TRANSACTION")
+                writer.execute("UPDATE t SET a=a+1 WHERE id<=5000")
+                writer.execute("UPDATE t SET a=a-1 WHERE id<=5000")
+                writer.execute("COMMIT")
+
+    writer = threading.Thread(target=write)
+    with move.target() as target:
+        before = target.value("SELECT @@global.innodb_online_alter_log_max_size")
+        target.execute("SET GLOBAL innodb_online_alter_log_max_size=65536")
+        writer.start()
+        try:
+            move.run_streams()
+            move.wait_for(StreamState.RUNNING)
+        finally:
+            stop.set()
+            writer.join()
+            target.execute(f"SET GLOBAL innodb_online_alter_log_max_size={before}")
+        assert "innodb_online_alter_log_max_size" in why_writes_wait(target)
+    move.settled_equal()
+    assert keys(move, TARGET) == keys(move, SOURCE)
+
+
+def why_writes_wait(target: Connection) -> str:
+    return str(target.value("SELECT message FROM _movetables.vreplication_log WHERE type='Keys Hold Writes'") or "")
+
+
+def test_an_administrator_ends_the_adding_of_keys(move: Moving) -> None:
+    fill(move, 100_000)
+    move.move = replace(move.move, defer_secondary_keys=True)
+    move.created()
+    move.run_streams()
+    with move.target() as killer:
+        ended: list[int] = []
+
+        def end_one() -> bool:
+            for row in killer.query("SHOW PROCESSLIST"):
+                if str(row["Info"] or "").startswith("ALTER TABLE"):
+                    killer.execute(f"KILL {'QUERY ' if len(ended) % 2 else ''}{row['Id']}")
+                    ended.append(row["Id"])
+            return len(ended) >= 2
+
+        moving.until(end_one, "two ALTERs to be ended")
     move.settled_equal()
     assert keys(move, TARGET) == keys(move, SOURCE)
 

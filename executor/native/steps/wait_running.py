@@ -13,6 +13,7 @@ from planner.cluster import Cluster, StreamState, Workflow
 from planner.steps.wait_running import WaitRunning
 
 POLL_SECONDS = 0.1
+LATE_SECONDS = 10.0
 SILENT_SECONDS = 20.0
 """A stream that shows no sign of life for this long is not being run."""
 
@@ -63,7 +64,7 @@ def _report(workflow: Workflow, progress: Progress) -> None:
         reason = f"the stream is {workflow.lag or 0:.0f}s behind"
         reason += f": {workflow.trouble}" if workflow.trouble else ""
         progress.update("catching up", done=done, total=total, reason=reason)
-    elif workflow.trouble:
+    elif workflow.trouble and (workflow.eta is None or (workflow.lag or 0) > LATE_SECONDS):
         progress.update("copying", done=done, total=max(done, total) or None, reason=workflow.trouble)
     elif workflow.throttled:
         progress.update("copying", done=done, total=max(done, total) or None, reason=f"throttled: {workflow.throttled}")

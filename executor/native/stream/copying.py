@@ -106,7 +106,7 @@ class Copying:
         keyless = KeylessCopier(
             self._record,
             lambda: connect(self._logins[0]),
-            lambda: connect(self._logins[1], apply=True),
+            lambda: connect(self._logins[1], apply=True, local_files=True),
             self._follower.follow,
             self._stopping,
             lambda: self._show(progress, read_copy_states(self._target, self._record.id), counts),
@@ -126,10 +126,11 @@ class Copying:
         seconds = copy.BATCH_SECONDS
         while any(not state.done for state in states) and not self._stopping():
             began = time.monotonic()
-            self._stall()
+            if not self._keys.standing:
+                self._stall()
             if self._stopping():
                 return states  # not at the marker: what a chunk would read now may be older than what was applied
-            if reason := self._throttle.reason():
+            if reason := self._keys.standing or self._throttle.reason():
                 self._hold(reason, progress)
                 continue
             stalled = time.monotonic() - began
@@ -190,4 +191,7 @@ class Copying:
         while self._keys.busy and not self._stopping():
             if not self._keys.standing:
                 self._stall()
+                self._went_on()
+            self._reason(self._keys.standing)
             self._keys.wait(WAIT_SECONDS)
+        self._reason("")

@@ -1,4 +1,7 @@
-"""Adds the secondary keys that a table was created without, in one ALTER TABLE, while the stream goes on."""
+"""Adds the secondary keys that a table was created without, in one ALTER TABLE, while the stream goes on.
+
+Where the server cannot do that while others write, or did not, it is asked to let nobody write meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,16 @@ from executor.crashpoints import reached
 from executor.native import sidecar
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.layout import describe_tables
+from planner.cluster import StreamState
 
+ONLINE, WRITES_WAIT, ANY = ", ALGORITHM=INPLACE, LOCK=NONE", ", ALGORITHM=INPLACE, LOCK=SHARED", ""
 ER_DUP_KEYNAME = 1061
 ER_LOG_TOO_BIG = 1799
 """More was written to the table meanwhile than innodb_online_alter_log_max_size holds."""
 NOT_ONLINE = frozenset({1795, 1845, 1846})
 """The server cannot add such keys, FULLTEXT for one, while others write; it can when they wait."""
-LOCK_SECONDS = 60
+LOCK_SECONDS = 300
+"""How long an ALTER waits for transactions on the table at its end; all of it is done again when that passes."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,8 @@ class KeysAdded:
 class DeferredKeys:
     """Works off the post-copy actions of one stream in a thread, one table at a time.
 
-    `connect` makes connections to the target. `standing` turns True when a table can only be altered while nobody
-    writes to it: the caller should not apply anything then until `busy` is False.
+    `connect` makes connections to the target. `standing` says why a table is altered while nobody may write to it, ""
+    otherwise: the caller should not apply anything meanwhile.
     """
 
     def __init__(self, connect: Callable[[], Connection], stream_id: int, database: str) -> None:
@@ -49,7 +55,7 @@ class DeferredKeys:
         self._connection: Connection | None = None
         self._changed = threading.Condition()
         self._error: Exception | None = None
-        self.standing = False
+        self.standing = ""
         self.added: list[KeysAdded] = []
 
     def pending(self, connection: Connection) -> dict[str, int]:
@@ -109,11 +115,12 @@ class DeferredKeys:
                     self._add(connection, table)
                 with self._changed:
                     self._open -= 1
-                    self.standing = False
+                    self.standing = ""
                     self._changed.notify_all()
         except Exception as error:  # noqa: BLE001 - raised again by `busy`, in the stream's thread
             with self._changed:
                 self._error = error
+                self.standing = ""
                 self._changed.notify_all()
 
     def _add(self, connection: Connection, table: str) -> None:
@@ -125,23 +132,28 @@ class DeferredKeys:
         if row is None:
             return
         wanted: dict[str, str] = json.loads(row["action"])
-        online = ", ALGORITHM=INPLACE, LOCK=NONE"
+        form = ONLINE
         while missing := self._missing(connection, table, wanted):
             additions = ", ".join(f"ADD {definition}" for definition in missing)
             reached("stream:keys_begun")
             try:
-                connection.execute(f"ALTER TABLE {quote(self._database)}.{quote(table)} {additions}{online}")
+                connection.execute(f"ALTER TABLE {quote(self._database)}.{quote(table)} {additions}{form}")
             except ServerError as error:
-                if error.errno in NOT_ONLINE and online:
-                    online = ""
-                elif error.errno == ER_LOG_TOO_BIG and not self.standing:
-                    self.standing = True
+                if error.errno in NOT_ONLINE and form != ANY:
+                    form = self._hold_writes(connection, table, ANY, error)
+                elif error.errno == ER_LOG_TOO_BIG and form == ONLINE:
+                    form = self._hold_writes(connection, table, WRITES_WAIT, error)
                 elif error.errno != ER_DUP_KEYNAME and not error.transient:
                     raise
                 # A statement of a process that was killed may still be adding the same keys: look again.
         reached("stream:keys_added")
         connection.execute(f"DELETE FROM {sidecar.SCHEMA}.post_copy_action WHERE vrepl_id=%s AND table_name=%s", where)
         self.added.append(KeysAdded(table, len(wanted), time.monotonic() - began))
+
+    def _hold_writes(self, connection: Connection, table: str, form: str, error: ServerError) -> str:
+        self.standing = f"keys are added to {table} while its changes wait: {error.message}"
+        sidecar.log(connection, self._stream_id, "Keys Hold Writes", StreamState.COPYING, self.standing)
+        return form
 
     def _missing(self, connection: Connection, table: str, wanted: dict[str, str]) -> list[str]:
         present = {key.name for t in describe_tables(connection, self._database, [table]) for key in t.keys}
