@@ -13,12 +13,14 @@ import pytest
 from executor.errors import MovetablesError, Refused, TimedOut
 from executor.native import sidecar
 from executor.native.cutover import switch
+from executor.native.cutover.fence import standing
 from executor.native.cutover.switch import settle
 from executor.native.flavor import FENCE_ERRNO
 from executor.native.servers import Connection, ServerError
 from planner.cluster import StreamState
+from planner.document import OnDdl
 from tests.cluster import moving
-from tests.cluster.moving import DATABASE, NAME, SOURCE, TARGET, Moving
+from tests.cluster.moving import DATABASE, NAME, SOURCE, TARGET, Moving, until
 
 pair, move = moving.pair, moving.move
 
@@ -179,6 +181,89 @@ def test_columns_that_differ_refuse_the_switch(move: Moving) -> None:
     move.on(TARGET, "ALTER TABLE entry ADD COLUMN extra INT")
     move.assert_writes_at(SOURCE)
     move.perform("switch_writes")
+    move.assert_writes_at(TARGET)
+
+
+DDL = {
+    "alter": "ALTER TABLE entry ADD COLUMN extra INT",
+    "truncate": "TRUNCATE TABLE entry",
+    "rename": "RENAME TABLE entry TO renamed",
+    "drop": "DROP TABLE entry",
+}
+
+
+@pytest.mark.parametrize("point", ["intent", "fenced"])
+@pytest.mark.parametrize("kind", DDL)
+def test_ddl_at_the_instant_of_the_switch_undoes_it(
+    move: Moving, monkeypatch: pytest.MonkeyPatch, kind: str, point: str
+) -> None:
+    begin(move)
+    move.on(SOURCE, "INSERT INTO entry (who, n) VALUES (1, 1)")
+    monkeypatch.setattr(switch, "reached", at(f"cutover:{point}", lambda: move.on(SOURCE, DDL[kind])))
+    with pytest.raises(MovetablesError) as caught:
+        move.perform("switch_writes")
+    monkeypatch.undo()
+    assert "entry" in str(caught.value)
+    state = move.topology()
+    assert (state.switching, state.cutovers, move.denied(SOURCE), move.journal_rows()) == ((), (), (), 0)
+    with move.source() as source:
+        assert standing(source, DATABASE[SOURCE]) == {}
+    assert move.fenced(TARGET) == {True}
+    assert move.state(SOURCE, f"{NAME}_reverse") is None
+    if kind == "alter":
+        move.on(TARGET, DDL[kind])
+        move.assert_writes_at(SOURCE)
+        move.perform("switch_writes")
+        move.assert_writes_at(TARGET)
+    else:  # the rows that went are still in the target, and nobody writes there
+        assert "copied again" in move.wait_for_error()
+        with move.target() as target:
+            assert target.value("SELECT COUNT(*) FROM entry") > 0
+
+
+@pytest.mark.parametrize("point", ["intent", "fenced"])
+@pytest.mark.parametrize("kind", ["alter", "truncate"])
+def test_ddl_that_is_repeated_at_the_instant_of_the_switch_goes_with_it(
+    move: Moving, monkeypatch: pytest.MonkeyPatch, kind: str, point: str
+) -> None:
+    begin(move, on_ddl=OnDdl.EXEC)
+    move.on(SOURCE, "INSERT INTO entry (who, n) VALUES (1, 1)")
+    monkeypatch.setattr(switch, "reached", at(f"cutover:{point}", lambda: move.on(SOURCE, DDL[kind])))
+    move.perform("switch_writes")
+    move.assert_writes_at(TARGET)
+    with move.target() as target:
+        assert (target.value("SELECT COUNT(*) FROM entry") == 0) == (kind == "truncate")
+
+
+@pytest.mark.parametrize("point", ["caught_up", "reverse_created"])
+def test_ddl_behind_the_fence_waits_until_there_is_no_way_back(
+    move: Moving, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    begin(move)
+    done = threading.Event()
+    seen: list[bool] = []
+
+    def alter() -> None:
+        move.on(SOURCE, "ALTER TABLE entry COMMENT 'later'")
+        done.set()
+
+    altering = threading.Thread(target=alter)
+
+    def reached(name: str) -> None:
+        if name == f"cutover:{point}":
+            altering.start()
+            with move.source() as source:
+                until(
+                    lambda: any("metadata lock" in str(row["State"]) for row in source.query("SHOW PROCESSLIST")),
+                    "the statement to wait",
+                )
+        seen.extend([done.is_set()] if name == "cutover:reverse_created" else [])
+
+    monkeypatch.setattr(switch, "reached", reached)
+    move.perform("switch_writes")
+    altering.join(30)
+    assert done.is_set()
+    assert seen == [False]
     move.assert_writes_at(TARGET)
 
 

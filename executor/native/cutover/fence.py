@@ -49,15 +49,18 @@ def _drop_statement(database: str, table: str, event: str) -> str:
 
 def standing(connection: Connection, database: str) -> dict[str, set[str]]:
     """The fence triggers that stand in `database`, as ``{table: {event, ...}}``; see `is_fenced`."""
-    rows = connection.query(
-        "SELECT event_object_table AS tbl, event_manipulation AS event FROM information_schema.triggers "
-        "WHERE trigger_schema=%s AND trigger_name LIKE %s",
-        [database, PREFIX.replace("_", r"\_") + "%"],
-    )
     found: dict[str, set[str]] = {}
-    for row in rows:
+    for row in _fence_triggers(connection, database):
         found.setdefault(row["tbl"], set()).add(row["event"])
     return found
+
+
+def _fence_triggers(connection: Connection, database: str) -> list[Row]:
+    return connection.query(
+        "SELECT event_object_table AS tbl, event_manipulation AS event, trigger_name AS name "
+        "FROM information_schema.triggers WHERE trigger_schema=%s AND trigger_name LIKE %s",
+        [database, PREFIX.replace("_", r"\_") + "%"],
+    )
 
 
 def is_fenced(events: set[str] | None) -> bool:
@@ -115,12 +118,16 @@ def raise_fence(
 
 
 def lower_fence(connection: Connection, database: str, tables: Sequence[str], timeout: float = 30.0) -> None:
-    """Removes the fence of `tables`. Idempotent. Raises TimedOut when readers hold a table for `timeout` seconds."""
+    """Removes the fence of `tables`, even if one was renamed since: its triggers went with it. Idempotent.
+
+    Raises TimedOut when readers hold a table for `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
-    present = standing(connection, database)
+    names = {row["name"] for row in _fence_triggers(connection, database)}
     for table in sorted(tables):
-        for event in sorted(present.get(table, ())):
-            _until(connection, _drop_statement(database, table, event), deadline, table)
+        for event in EVENTS:
+            if trigger_name(table, event) in names:
+                _until(connection, _drop_statement(database, table, event), deadline, table)
 
 
 def _until(connection: Connection, statement: str, deadline: float, table: str) -> None:

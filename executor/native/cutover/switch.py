@@ -4,6 +4,7 @@ The order, and what each step is undone by until the journal row is written:
 
     intent recorded, gateways hold statements   record removed, gateways let go
     source fenced                               fence removed
+    source's definitions held                   let go
     stream caught up, then stopped              stream started
     target's AUTO_INCREMENT raised              nothing: a gap in numbers harms nobody
     target's position recorded                  nothing
@@ -22,11 +23,12 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from executor.backend import Progress
 from executor.crashpoints import reached
-from executor.errors import Ambiguous, MovetablesError, Refused
+from executor.errors import Ambiguous, MovetablesError, Refused, TimedOut
 from executor.lock import LockLost
 from executor.native import sidecar
 from executor.native.access import Access
@@ -93,9 +95,10 @@ def switch_writes(access: Access, cutover: Cutover, progress: Progress) -> None:
             record = _record(cutover)
             try:
                 _begin(access, record)
-                record = _prepare(access, cutover, record, source, target, progress)
-                progress.check_interrupt()
-                _write_journal(access, record, source)
+                with ExitStack() as held:
+                    record = _prepare(access, cutover, record, source, target, progress, held)
+                    progress.check_interrupt()
+                    _write_journal(access, record, source)
             except (Ambiguous, LockLost):
                 raise  # without the lock, whoever holds it now settles what we began: undoing could undo theirs
             except Exception as error:
@@ -146,8 +149,12 @@ def _refuse_different_columns(access: Access, source: Connection, target: Connec
     """DDL that the stream was told to ignore shows at the next row only, and there may have been none since."""
     here = {t.name: t for t in describe_tables(source, access.database(cutover.source), cutover.tables)}
     for there in describe_tables(target, access.database(cutover.target), cutover.tables):
-        names = {column.name for column in there.columns}
-        differing = names ^ {column.name for column in here[there.name].columns} if there.name in here else names
+        if there.name not in here:
+            raise Refused(
+                f"the table {there.name} is gone from {cutover.source}",
+                "if it is still to be moved, bring it back or begin again; if not, take it out of the move",
+            )
+        differing = {column.name for column in there.columns} ^ {column.name for column in here[there.name].columns}
         if differing:
             raise Refused(
                 f"the columns of {there.name} differ between {cutover.source} and {cutover.target}: "
@@ -175,6 +182,7 @@ def _prepare(
     source: Connection,
     target: Connection,
     progress: Progress,
+    held: ExitStack,
 ) -> CutoverRecord:
     started = time.monotonic()
 
@@ -184,9 +192,13 @@ def _prepare(
     database = access.database(cutover.source)
     raise_fence(source, database, record.tables, left(), lambda reason: progress.update(reason))
     reached("cutover:fenced")
+    definitions = _hold_definitions(access, cutover, database, left())
+    held.callback(definitions.close)
     # Only now: a position read before the fence stood would miss what was committed in between.
     catch_up(source, target, cutover.target, cutover.workflow, "cutover", left())
     reached("cutover:caught_up")
+    # Again: statements that change definitions pass the fence, and some may have come since the first look.
+    _refuse_different_columns(access, source, target, cutover)
     sidecar.set_state(target, cutover.target, cutover.workflow, StreamState.STOPPED, "stopped for cutover")
     reached("cutover:stopped")
     _raise_auto_increment(source, database, target, access.database(cutover.target), record.tables)
@@ -194,7 +206,33 @@ def _prepare(
     if cutover.reverse_replication and not cutover.back:
         _create_reverse_stream(access, record, source, target)
     reached("cutover:reverse_created")
+    definitions.value("SELECT 1")  # raises when it broke, because the definitions were free then
     return record
+
+
+def _hold_definitions(access: Access, cutover: Cutover, database: str, timeout: float) -> Connection:
+    """While the connection that this returns is open, nobody can alter, truncate, rename or drop the source's tables.
+
+    The fence stops writes only. What was done to definitions before this returns is in the binlog before the position
+    that the stream must reach, and what comes later waits. Raises TimedOut when a statement that changes a definition
+    runs for more than `timeout` seconds.
+    """
+    connection = access.connect_primary(cutover.source)
+    try:
+        connection.execute(f"SET SESSION lock_wait_timeout={max(1, int(timeout))}")
+        connection.execute("START TRANSACTION")
+        for table in sorted(cutover.tables):
+            connection.query(f"SELECT 1 FROM {quote(database)}.{quote(table)} LIMIT 1")
+    except ServerError as error:
+        connection.close()
+        if error.transient:
+            raise TimedOut(
+                f"the definitions of {', '.join(sorted(cutover.tables))} could not be held within {timeout:g}s: "
+                f"{error.message}",
+                "wait for the statement that changes one of them, then apply again",
+            ) from error
+        raise
+    return connection
 
 
 def _create_reverse_stream(access: Access, record: CutoverRecord, source: Connection, target: Connection) -> None:
