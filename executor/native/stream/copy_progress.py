@@ -1,8 +1,9 @@
 """How fast a copy goes and when it will be done, from what it has done so far.
 
-Work is counted in bytes of rendered rows. A secondary key that is added later counts as some bytes per row, so that
-the end includes it. The servers' row counts are estimates that may be wrong by half; counting takes little beside
-copying, so the tables are counted meanwhile, for a limited time.
+Work is counted in bytes of rendered rows, with some more for each row, so that tables of short and of long rows add up.
+A secondary key that is added later counts as some bytes per row too, so that the end includes it; once keys of one
+table were added, the time that they took tells of the others. The servers' row counts are estimates that may be wrong
+by half; counting takes little beside copying, so the tables are counted meanwhile, for a limited time.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 from executor.native import sidecar
 from executor.native.servers import Connection, ServerError
 from executor.native.stream.copy import CopyState
+from executor.native.stream.deferred_keys import KeysAdded
 from executor.native.stream.layout import TableLayout
 
-KEY_BYTES = 32.0
+ROW_BYTES = 80.0
+"""A row takes as long as this many bytes, beside its own (measured: 2 to 4 µs per row and 20 to 40 ns per byte, with
+rows from 13 bytes to 400 kB)."""
+KEY_BYTES = 49.0
 """Adding one key to one row takes as long as copying this many bytes (measured: two keys of 2,000,000 rows in 4.6 s,
-330 MB of text in 11.5 s)."""
+these rows, 330 MB of text, in 11.5 s)."""
 WINDOW_SECONDS = 30.0
+"""The rate is that of the last so many seconds, pauses in them included; after a longer pause it is measured anew."""
 COUNT_SECONDS = 60
 
 
@@ -81,8 +87,9 @@ class CopyProgress:
         self._totals = dict(totals)
         self._sizes = dict(sizes)
         self._samples: deque[tuple[float, float, int]] = deque()
-        self._keys_until: float | None = None
-        self._keys_since = 0.0
+        self._speed = 0.0
+        self._keys: dict[str, int] = {}
+        self._keys_since = self._keys_until = 0.0
 
     def counted(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Takes exact counts over; returns the totals that changed."""
@@ -90,34 +97,53 @@ class CopyProgress:
         self._totals.update(changed)
         return changed
 
-    def sample(self, now: float, states: Sequence[CopyState], keys: Mapping[str, int]) -> tuple[float, float]:
+    def sample(
+        self, now: float, states: Sequence[CopyState], keys: Mapping[str, int], added: Sequence[KeysAdded] = ()
+    ) -> tuple[float, float]:
         """(rows per second, seconds since the epoch of the end) at `now`; 0 for what is not known yet.
 
-        `keys` has the number of keys that are still to be added, by table.
+        `keys` has the number of keys that are still to be added, by table, `added` those that were.
         """
-        done_bytes = float(sum(state.bytes_copied for state in states))
-        done_rows = sum(state.rows_copied for state in states)
-        self._samples.append((now, done_bytes, done_rows))
+        if all(state.done for state in states):
+            return 0.0, self._end_of_keys(now, states, keys, added)
+        rows = sum(state.rows_copied for state in states)
+        work = sum(state.bytes_copied for state in states) + ROW_BYTES * rows
+        self._samples.append((now, work, rows))
         while len(self._samples) > 2 and now - self._samples[1][0] > WINDOW_SECONDS:
             self._samples.popleft()
-        began, first_bytes, first_rows = self._samples[0]
+        began, first_work, first_rows = self._samples[0]
         elapsed = now - began
-        if elapsed <= 0 or done_bytes <= first_bytes:
+        if elapsed <= 0 or work <= first_work:
             return 0.0, 0.0
-        speed = (done_bytes - first_bytes) / elapsed
-        rows = 0.0 if all(state.done for state in states) else (done_rows - first_rows) / elapsed
-        left = sum(self._left(state) for state in states) + sum(
-            self._rows(state) * KEY_BYTES * keys.get(state.table, 0) for state in states
-        )
-        if all(state.done for state in states):  # nothing tells how far the server is with a key
-            if self._keys_until is None:
-                self._keys_until, self._keys_since = now + left / speed, now
-            return rows, max(self._keys_until, now + 0.1 * (now - self._keys_since))
-        return rows, now + left / speed
+        self._speed = (work - first_work) / elapsed
+        left = sum(self._left(state) for state in states) / self._speed
+        return (rows - first_rows) / elapsed, now + left + self._key_seconds(states, keys, added)
 
-    def pause(self) -> None:
-        """Forgets the rate: nothing is copied for a while."""
-        self._samples.clear()
+    def pause(self, now: float) -> None:
+        """Nothing is copied at `now`; the rate is forgotten when that has lasted for long."""
+        if self._samples and now - self._samples[-1][0] > WINDOW_SECONDS:
+            self._samples.clear()
+
+    def _end_of_keys(
+        self, now: float, states: Sequence[CopyState], keys: Mapping[str, int], added: Sequence[KeysAdded]
+    ) -> float:
+        """Nothing tells how far the server is with the keys of one table, only when it is done with them."""
+        if keys != self._keys:
+            self._keys, self._keys_since = dict(keys), now
+            seconds = self._key_seconds(states, keys, added)
+            self._keys_until = now + seconds if seconds else 0.0
+        if not self._keys_until:
+            return 0.0 if keys else now
+        return max(self._keys_until, now + 0.1 * (now - self._keys_since))
+
+    def _key_seconds(self, states: Sequence[CopyState], keys: Mapping[str, int], added: Sequence[KeysAdded]) -> float:
+        """How long adding `keys` will take; 0.0 when there are none, or nothing tells."""
+        rows = {state.table: self._rows(state) for state in states}
+        done = sum(rows.get(one.table, 0) * one.keys for one in added)
+        left = sum(rows.get(table, 0) * number for table, number in keys.items())
+        if done:
+            return left * sum(one.seconds for one in added) / done
+        return left * KEY_BYTES / self._speed if self._speed else 0.0
 
     def _rows(self, state: CopyState) -> int:
         return state.rows_copied if state.done else max(state.rows_copied, self._totals.get(state.table, 0))
@@ -126,7 +152,7 @@ class CopyProgress:
         if state.done:
             return 0.0
         size = state.bytes_copied / state.rows_copied if state.rows_copied else self._sizes.get(state.table, 100.0)
-        return (self._rows(state) - state.rows_copied) * size
+        return (self._rows(state) - state.rows_copied) * (size + ROW_BYTES)
 
 
 def record(connection: Connection, stream_id: int, rate: float, end: float, totals: Mapping[str, int]) -> None:

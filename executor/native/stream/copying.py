@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -65,9 +65,10 @@ class Copying:
             stack.callback(self._throttle.close)
             stack.callback(self._keys.close)
             self._leave_out(states)
+            progress = self._first_progress(states)
             if any(not state.done for state in states):
-                states = self._copy(states, stack)
-            self._finish_keys(states)
+                states = self._copy(states, progress, stack)
+            self._finish_keys(states, progress)
             if not self._stopping():
                 # Past everything that the last chunks may have seen, so that the tables are equal when this returns.
                 self._stall()
@@ -76,10 +77,9 @@ class Copying:
         token = sidecar.write_marker(self._source, self._record.keyspace, self._record.workflow, "copy")
         self._follower.follow(token)
 
-    def _copy(self, states: list[CopyState], stack: ExitStack) -> list[CopyState]:
+    def _copy(self, states: list[CopyState], progress: CopyProgress, stack: ExitStack) -> list[CopyState]:
         layouts = [replace(layout, database=self._record.source_db_name) for layout in self._layouts]
         unfinished = {state.table for state in states if not state.done}
-        progress = self._first_progress(states)
         counts = RowCounts(lambda: connect(self._logins[0]), [la for la in layouts if la.name in unfinished])
         stack.callback(counts.close)
         if self._follower.left_out:
@@ -160,14 +160,17 @@ class Copying:
         return progress
 
     def _show(self, progress: CopyProgress, states: Sequence[CopyState], counts: RowCounts) -> None:
-        changed = progress.counted(dict(counts.counts))
-        rate, end = progress.sample(time.time(), states, self._keys.pending(self._target))
-        copy_progress.record(self._target, self._record.id, rate, end, changed)
+        self._foretell(progress, states, progress.counted(dict(counts.counts)))
         self._reason("")
         self._went_on()
 
+    def _foretell(self, progress: CopyProgress, states: Sequence[CopyState], changed: Mapping[str, int]) -> None:
+        pending = self._keys.pending(self._target)
+        rate, end = progress.sample(time.time(), states, pending, tuple(self._keys.added))
+        copy_progress.record(self._target, self._record.id, rate, end, changed)
+
     def _hold(self, reason: str, progress: CopyProgress) -> None:
-        progress.pause()
+        progress.pause(time.time())
         self._reason(reason)
         copy_progress.record(self._target, self._record.id, 0.0, 0.0, {})
         time.sleep(WAIT_SECONDS)
@@ -185,7 +188,7 @@ class Copying:
             if state.done and state.table in pending:
                 self._keys.begin(state.table)
 
-    def _finish_keys(self, states: Sequence[CopyState]) -> None:
+    def _finish_keys(self, states: Sequence[CopyState], progress: CopyProgress) -> None:
         """The stream goes on while the keys are added, unless the server can add them only when nobody writes."""
         self._begin_keys(states)
         while self._keys.busy and not self._stopping():
@@ -193,5 +196,6 @@ class Copying:
                 self._stall()
                 self._went_on()
             self._reason(self._keys.standing)
+            self._foretell(progress, states, {})
             self._keys.wait(WAIT_SECONDS)
         self._reason("")
