@@ -3,7 +3,7 @@
     MovetablesError            1   failure
     ├── Stale                  3   the saved plan no longer matches the cluster
     ├── Refused                4   refused for safety
-    ├── LockHeld               5   another apply holds the lock
+    ├── LockHeld               5   another apply holds the lock, or took it from this one (LockLost)
     ├── Interrupted            6   stopped on request; resumable
     ├── VerificationMismatch   7   source and target differ
     ├── Declined               8   answered no at the prompt

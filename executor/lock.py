@@ -29,7 +29,7 @@ SILENT_SECONDS = 0.4
 FIRST_RETRY, LAST_RETRY = 1.0, 16.0
 
 
-class LockLost(MovetablesError):
+class LockLost(LockHeld):
     """The connection that held the lock is gone; another apply may hold it now."""
 
 

@@ -73,7 +73,7 @@ def test_the_second_apply_names_the_first_which_can_be_broken(blocked: Blocked) 
     assert commands.out("lock", "list") == "No locks are held.\n"
     blocked.unblock()
     _, said = first.communicate(timeout=60)
-    assert first.returncode == 1, said
+    assert first.returncode == 5, said
     assert "the lock was lost" in said
     assert commands.json("history", run)["state"] == "failed"
     commands.apply(plan)
