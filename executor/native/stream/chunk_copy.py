@@ -21,6 +21,8 @@ from executor.native.stream.index_zero import (
     write_index_zero,
     zeros_expression,
 )
+from executor.native.stream.large import RAISE_PACKET
+from executor.native.stream.large_row import RowTooLarge, copy_large_row
 from executor.native.stream.load import LoadForm, load_form
 
 TEXT_BYTES = 8 << 20
@@ -46,8 +48,13 @@ class _Pair:
     target: Connection
     source_packet: int
     target_packet: int
-    loads: bool
-    """Both sides are of the same kind, and the target reads rows sent by LOAD DATA LOCAL."""
+    takes_files: bool
+    """The target reads what is sent by LOAD DATA LOCAL."""
+
+    @property
+    def loads(self) -> bool:
+        """Whole chunks may be loaded: both sides are of the same kind."""
+        return self.takes_files and self.source.flavor.name == self.target.flavor.name
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class ChunkCopier:
     def _form(self, pair: _Pair, chunk: Chunk) -> LoadForm | None:
         if not pair.loads or chunk.layout.name in self._not_loaded:
             return None
-        return load_form(chunk.layout, self._database)
+        return load_form(chunk.layout, self._database, pair.source.flavor)
 
     def _load(self, pair: _Pair, chunk: Chunk, form: LoadForm) -> Copied:
         found = self._read(pair, chunk, form.expression, r"\n", TEXT_BYTES)
@@ -160,6 +167,8 @@ class ChunkCopier:
         if text is None:
             if (parts := self._in_halves(pair, chunk, count)) is not None:
                 return parts
+            if pair.takes_files:
+                return self._in_pieces(pair, chunk)
             if limit == TEXT_BYTES:  # one row may be as large as the servers allow
                 return self._insert(pair, chunk, pair.source_packet)
             raise self._too_large(pair, chunk)
@@ -211,6 +220,13 @@ class ChunkCopier:
         one, two = (self._copy(pair, part) for part in parts)
         return Copied(one.rows + two.rows, one.size + two.size)
 
+    def _in_pieces(self, pair: _Pair, chunk: Chunk) -> Copied:
+        try:
+            size = copy_large_row(pair.source, pair.target, chunk, self._database, pair.target_packet - PACKET_ROOM)
+        except RowTooLarge as error:
+            raise self._too_large(pair, chunk) from error
+        return self._copy(pair, chunk) if size is None else Copied(1, size)
+
     def _too_large(self, pair: _Pair, chunk: Chunk) -> MovetablesError:
         layout = chunk.layout
         found = pair.source.one(f"SELECT {layout.key_expressions} FROM {layout.qualified} WHERE {chunk.condition}")
@@ -218,7 +234,7 @@ class ChunkCopier:
         return MovetablesError(
             f"row ({key}) of {layout.name} is larger as text than max_allowed_packet allows, which is "
             f"{pair.source_packet} bytes on the source and {pair.target_packet} on the target",
-            "SET GLOBAL max_allowed_packet=1073741824 on both",
+            f"{RAISE_PACKET}, and the latter on the source too if need be; then start the stream again",
         )
 
     @property
@@ -236,7 +252,7 @@ class ChunkCopier:
                 target,
                 int(source.value("SELECT @@max_allowed_packet")),
                 int(target.value("SELECT @@max_allowed_packet")),
-                source.flavor.name == target.flavor.name and bool(target.value("SELECT @@global.local_infile")),
+                bool(target.value("SELECT @@global.local_infile")),
             )
         pair: _Pair = self._local.pair
         return pair

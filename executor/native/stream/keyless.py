@@ -22,10 +22,12 @@ from executor.native import sidecar
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.apply import StreamStopped
 from executor.native.stream.index_zero import MOST_WARNINGS, write_index_zero, zeros_expression
+from executor.native.stream.large import LargeValues
 from executor.native.stream.layout import TableLayout
 from planner.cluster import StreamState
 
 STATEMENT_BYTES = 1_000_000
+PACKET_ROOM = 4096
 LOCK_SECONDS = 2
 PAUSE_SECONDS = 0.2
 SHOW_SECONDS = 0.5
@@ -71,9 +73,10 @@ class KeylessCopier:
             if self._stopping():
                 return False
             copied, size, shown = 0, 0, time.monotonic()
-            for rows, zeros, values in self._statements(layout, reader):
-                statement = f"INSERT INTO {name} ({layout.column_list}) VALUES ".encode() + values
-                _write(writer, layout, statement, rows, zeros)
+            into = f"INSERT INTO {name} ({layout.column_list}) VALUES ".encode()
+            largest = int(writer.value("SELECT @@max_allowed_packet")) - PACKET_ROOM - len(into)
+            for rows, zeros, values in self._statements(layout, reader, min(STATEMENT_BYTES, largest)):
+                _write(writer, layout, into, values, rows, zeros, in_pieces=len(values) > largest)
                 reached("stream:keyless_written")
                 copied, size = copied + rows, size + len(values)
                 if time.monotonic() - shown > SHOW_SECONDS:
@@ -104,8 +107,8 @@ class KeylessCopier:
                 return token
         return None
 
-    def _statements(self, layout: TableLayout, reader: Connection) -> Iterator[tuple[int, int, bytes]]:
-        """(number of rows, of indexes 0 in them, their tuples with commas), each of about STATEMENT_BYTES."""
+    def _statements(self, layout: TableLayout, reader: Connection, most: int) -> Iterator[tuple[int, int, bytes]]:
+        """(number of rows, of indexes 0 in them, their tuples with commas), each of `most` bytes, or of one row."""
         piece: list[bytes] = []
         size = zeros = 0
         sql = f"SELECT CAST({layout.tuple_expression} AS BINARY),{zeros_expression(layout)} FROM {layout.qualified}"
@@ -116,9 +119,10 @@ class KeylessCopier:
                         f"a row of {layout.name}, which has no key, is larger as text than max_allowed_packet allows",
                         "SET GLOBAL max_allowed_packet=1073741824 on source and target, or give the table a key",
                     )
-                if piece and (size + len(text) > STATEMENT_BYTES or zeros > MOST_WARNINGS):
-                    yield len(piece), zeros, b",".join(piece)
-                    piece, size, zeros = [], 0, 0
+                if piece and (size + len(text) > most or zeros > MOST_WARNINGS):
+                    rest, piece = piece, []
+                    yield len(rest), zeros, b",".join(rest)
+                    size, zeros = 0, 0
                 piece.append(text)
                 size += len(text) + 1
                 zeros += int(zeros_of_row)
@@ -141,18 +145,22 @@ class KeylessCopier:
         self._progressed()
 
 
-def _write(writer: Connection, layout: TableLayout, statement: bytes, rows: int, zeros: int) -> None:
-    if zeros:
-        with writer.transaction():
+def _write(
+    writer: Connection, layout: TableLayout, into: bytes, values: bytes, rows: int, zeros: int, *, in_pieces: bool
+) -> None:
+    with writer.transaction(), LargeValues(writer, f"a row of {layout.name}") as large:
+        statement = into + (large.shortened(layout, values) if in_pieces else values)
+        if zeros:
             affected, info = write_index_zero(writer, layout, statement, zeros)
-        warned = 0
-    else:
-        affected, info, warned = writer.info(statement)
-    if warned or affected != rows:
-        raise MovetablesError(
-            f"the target did not take {rows} rows of {layout.name} as they are: {info or affected}, {warned} warnings",
-            "compare the table definitions of both sides",
-        )
+            warned = 0
+        else:
+            affected, info, warned = writer.info(statement)
+        if warned or affected != rows:
+            raise MovetablesError(
+                f"the target did not take {rows} rows of {layout.name} as they are: {info or affected}, {warned} "
+                "warnings",
+                "compare the table definitions of both sides",
+            )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from executor.native.flavor import Flavor
 from executor.native.servers import quote
 from executor.native.stream.layout import TableLayout
 from planner.cluster import Column
@@ -29,12 +30,12 @@ class LoadForm:
     fields: tuple[str, ...]
 
 
-def load_form(layout: TableLayout, database: str) -> LoadForm | None:
+def load_form(layout: TableLayout, database: str, source: Flavor) -> LoadForm | None:
     """The form for a table that is the same on both sides, loaded into `database`; None when a column's type needs
     an SQL expression, as JSON of MySQL and geometry do."""
     fields, names, sets = [], [], []
     for number, column in enumerate(layout.columns):
-        field = _field(column)
+        field = _field(column, source)
         if field is None:
             return None
         fields.append(field)
@@ -52,11 +53,14 @@ def load_form(layout: TableLayout, database: str) -> LoadForm | None:
     return LoadForm(f"CONCAT({joined})", statement, tuple(fields))
 
 
-def _field(column: Column) -> str | None:
+def _field(column: Column, source: Flavor) -> str | None:
     name = quote(column.name)
-    if column.data_type in TEXT and (column.charset or "utf8mb4") in UTF8:
+    utf8 = column.data_type in TEXT and (column.charset or "utf8mb4") in UTF8
+    # MySQL's QUOTE takes bytes for utf8mb4, and refuses what is not. MariaDB's REPLACE moves the rest of a value with
+    # each quote that it finds, which takes minutes for a megabyte of them.
+    if utf8 or (column.data_type in TEXT | BINARY and source.mariadb):
         return f"QUOTE(CAST({name} AS BINARY))"  # writes NULL for NULL by itself
-    if column.data_type in TEXT | BINARY:  # MySQL's QUOTE takes bytes for utf8mb4, and refuses what is not
+    if column.data_type in TEXT | BINARY:
         text = rf"CONCAT('\'',REPLACE(REPLACE(CAST({name} AS BINARY),'\\','\\\\'),'\'','\\\''),'\'')"
     elif column.data_type in _PLAIN:
         text = name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from executor.native.servers import quote
+from executor.native.stream.large import LARGE_VALUE, PIECE
 from executor.native.stream.layout import TableLayout
 from planner.cluster import Column
-from planner.column_types import AS_NUMBER, BYTES, FLOATS, TEXT
+from planner.column_types import AS_NUMBER, BINARY, BYTES, FLOATS, TEXT
 
 
 def matching_row(layout: TableLayout, values: Sequence[bytes]) -> bytes:
@@ -20,6 +22,8 @@ def _equal(column: Column, value: bytes) -> bytes:
     name = quote(column.name).encode()
     if value == b"NULL":
         return name + b" IS NULL"
+    if column.data_type in TEXT | BINARY and len(value) > LARGE_VALUE:  # the whole might not fit into a packet
+        return b"SHA2(" + name + b",512)='" + _sha512(value) + b"'"
     if column.data_type in TEXT | BYTES:  # a collation would not see case or trailing spaces
         return b"HEX(" + name + b")=HEX(" + value + b")"
     if column.data_type in AS_NUMBER:
@@ -30,3 +34,11 @@ def _equal(column: Column, value: bytes) -> bytes:
         shown = b"CAST(CAST(%s AS CHAR) AS BINARY)"
         return shown % name + b"=" + shown % (b"CAST(" + value + b" AS JSON)")
     return name + b"=" + value
+
+
+def _sha512(literal: bytes) -> bytes:
+    """The hash of the bytes of ``X'6162'``, in hexadecimal."""
+    found = hashlib.sha512()
+    for at in range(2, len(literal) - 1, 2 * PIECE):
+        found.update(bytes.fromhex(literal[at : min(at + 2 * PIECE, len(literal) - 1)].decode()))
+    return found.hexdigest().encode()

@@ -61,7 +61,7 @@ class Stream:
     def run(self) -> None:
         """Runs until the record says Stopped or Error, or `stopping` answers True."""
         with ExitStack() as stack:
-            target = stack.enter_context(connect(self._target_login, apply=True))
+            target = stack.enter_context(connect(self._target_login, apply=True, local_files=True))
             # Held by the applying connection itself: whoever loses the connection has lost the lock and the
             # transaction with it. The position's compare-and-set guards what the lock cannot.
             if target.value("SELECT GET_LOCK(%s, 0)", [sidecar.stream_lock(self.keyspace, self.workflow)]) != 1:

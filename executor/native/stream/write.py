@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.index_zero import refused_by_strict_mode, rows_at_once, write_index_zero, zeros_in
+from executor.native.stream.large import RAISE_PACKET, LargeValues
 from executor.native.stream.layout import TableLayout
 
 STATEMENT_BYTES = 1_000_000
@@ -68,6 +69,8 @@ class TableWriter:
             "AND non_unique=0 AND index_name<>%s",
             [layout.database, layout.name, layout.key_name],
         )
+        # A key takes 3072 bytes at most, twice as many in hexadecimal, and the columns' names with it.
+        self._keys_per_delete = max(1, min(KEYS_PER_DELETE, self._largest // (7000 + 70 * len(layout.key))))
         self._row_end = layout.row_end.encode()
         into = f"INTO {layout.qualified} ({layout.column_list}) VALUES "
         self._insert = f"INSERT {into}".encode()
@@ -91,8 +94,8 @@ class TableWriter:
         takes another number of rows than it was given, or a row is larger than its max_allowed_packet.
         """
         gone = [key for key, row in changes.rows.items() if row is None]
-        for start in range(0, len(gone), KEYS_PER_DELETE):
-            keys = [[part.decode() for part in key] for key in gone[start : start + KEYS_PER_DELETE]]
+        for start in range(0, len(gone), self._keys_per_delete):
+            keys = [[part.decode() for part in key] for key in gone[start : start + self._keys_per_delete]]
             sql = f"DELETE FROM {self.layout.qualified} WHERE {self.layout.matching(keys)}".encode()
             if self._run(sql, ())[0] > len(keys):
                 raise self._unexpected("deleted more rows than there were keys", sql)
@@ -108,15 +111,17 @@ class TableWriter:
                 continue
             self._put(self._insert, b"", new)
             new = []
-            sql = f"DELETE FROM {self.layout.qualified} WHERE ".encode() + text + b" LIMIT 1"
-            if self._run(sql, ())[0] != 1:
-                raise self._unexpected("has no row that matches the one that went on the source", sql)
+            with LargeValues(self._connection, f"a row of {self.layout.name} that is to be deleted") as large:
+                condition = large.in_condition(text) if len(text) > self._largest // 2 else text
+                sql = f"DELETE FROM {self.layout.qualified} WHERE ".encode() + condition + b" LIMIT 1"
+                if self._run(sql, ())[0] != 1:
+                    raise self._unexpected("has no row that matches the one that went on the source", sql)
         self._put(self._insert, b"", new)
 
     def _put(self, before: bytes, after: bytes, rows: Sequence[bytes]) -> None:
         if self.layout.defaulted:
             rows = [row[:-1] + self._row_end for row in rows]
-        for group in _grouped(rows):
+        for group in _grouped(rows, min(STATEMENT_BYTES, self._largest - len(before) - len(after))):
             try:
                 self._put_group(before, after, group)
             except _HoldsIndexZero:
@@ -126,6 +131,14 @@ class TableWriter:
                     self._put_group(before, after, part, zeros_in(self.layout, part))
 
     def _put_group(self, before: bytes, after: bytes, group: list[bytes], zeros: int = 0) -> None:
+        if len(group) == 1 and len(before) + len(group[0]) + len(after) > self._largest:
+            what = f"a row of {self.layout.name}, {group[0][:_SHOWN].decode('utf-8', 'replace')}...,"
+            with LargeValues(self._connection, what) as large:
+                self._put_rows(before, after, [large.shortened(self.layout, group[0])], zeros)
+        else:
+            self._put_rows(before, after, group, zeros)
+
+    def _put_rows(self, before: bytes, after: bytes, group: list[bytes], zeros: int) -> None:
         sql = b"".join((before, b",".join(group), after))
         if zeros:
             _, info = write_index_zero(self._connection, self.layout, sql, zeros)
@@ -140,7 +153,7 @@ class TableWriter:
             raise MovetablesError(
                 f"a row of {self.layout.name} takes {len(sql)} bytes as a statement, more than the target's "
                 f"max_allowed_packet ({self._largest + _PACKET_ROOM}) allows",
-                "on the target: SET GLOBAL max_allowed_packet=1073741824; then start the stream again",
+                f"{RAISE_PACKET}; then start the stream again",
             )
         try:
             affected, info, warnings = self._connection.info(sql)
@@ -174,12 +187,12 @@ class TableWriter:
         )
 
 
-def _grouped(rows: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """`rows` in groups of about STATEMENT_BYTES; a larger row is a group of its own."""
+def _grouped(rows: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
+    """`rows` in groups of at most `most` bytes; a larger row is a group of its own."""
     group: list[bytes] = []
     size = 0
     for row in rows:
-        if group and size + len(row) > STATEMENT_BYTES:
+        if group and size + len(row) > most:
             yield group
             group, size = [], 0
         group.append(row)
