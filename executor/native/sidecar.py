@@ -15,63 +15,13 @@ from dataclasses import asdict, dataclass
 
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, Row
+from executor.native.sidecar_schema import SCHEMA as SCHEMA
+from executor.native.sidecar_schema import check as check
+from executor.native.sidecar_schema import ensure as ensure
 from planner.cluster import StreamState
 from planner.document import OnDdl
 
-SCHEMA = "_movetables"
 FROZEN = "FROZEN"
-
-DDL = (
-    f"CREATE DATABASE IF NOT EXISTS {SCHEMA} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.vreplication (
-        id BIGINT AUTO_INCREMENT PRIMARY KEY, keyspace VARCHAR(64) NOT NULL, workflow VARCHAR(64) NOT NULL,
-        source_keyspace VARCHAR(64) NOT NULL, tables LONGTEXT NOT NULL, options LONGTEXT NOT NULL,
-        pos LONGTEXT NOT NULL, state VARCHAR(16) NOT NULL, message VARCHAR(1000) NOT NULL,
-        db_name VARCHAR(64) NOT NULL, source_db_name VARCHAR(64) NOT NULL,
-        rows_copied BIGINT NOT NULL DEFAULT 0, created_at DOUBLE NOT NULL, time_updated DOUBLE NOT NULL,
-        transaction_timestamp DOUBLE NOT NULL DEFAULT 0, time_heartbeat DOUBLE NOT NULL DEFAULT 0,
-        time_throttled DOUBLE NOT NULL DEFAULT 0, reason_throttled VARCHAR(1000) NOT NULL DEFAULT '',
-        copy_rate DOUBLE NOT NULL DEFAULT 0, copy_end DOUBLE NOT NULL DEFAULT 0,
-        UNIQUE KEY (keyspace, workflow)) ENGINE=InnoDB""",
-    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.copy_state (
-        vrepl_id BIGINT NOT NULL, table_name VARCHAR(64) NOT NULL, lastpk LONGTEXT NULL,
-        rows_copied BIGINT NOT NULL DEFAULT 0, rows_total BIGINT NOT NULL DEFAULT 0, done TINYINT NOT NULL DEFAULT 0,
-        started_at DOUBLE NOT NULL DEFAULT 0, updated_at DOUBLE NOT NULL DEFAULT 0,
-        bytes_copied BIGINT NOT NULL DEFAULT 0,
-        PRIMARY KEY (vrepl_id, table_name)) ENGINE=InnoDB""",
-    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.post_copy_action (
-        vrepl_id BIGINT NOT NULL, table_name VARCHAR(64) NOT NULL, action LONGTEXT NOT NULL,
-        PRIMARY KEY (vrepl_id, table_name)) ENGINE=InnoDB""",
-    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.vreplication_log (
-        id BIGINT AUTO_INCREMENT PRIMARY KEY, vrepl_id BIGINT NOT NULL, type VARCHAR(64) NOT NULL,
-        state VARCHAR(16) NOT NULL, created_at DOUBLE NOT NULL, message TEXT NOT NULL, KEY (vrepl_id)) ENGINE=InnoDB""",
-    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.journal (
-        keyspace VARCHAR(64) NOT NULL, workflow VARCHAR(64) NOT NULL, val LONGTEXT NOT NULL,
-        created_at DOUBLE NOT NULL, PRIMARY KEY (keyspace, workflow)) ENGINE=InnoDB""",
-    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.vdiff (
-        id BIGINT AUTO_INCREMENT PRIMARY KEY, vdiff_uuid VARCHAR(36) NOT NULL UNIQUE, keyspace VARCHAR(64) NOT NULL,
-        workflow VARCHAR(64) NOT NULL, state VARCHAR(16) NOT NULL, options LONGTEXT NOT NULL, last_error TEXT NOT NULL,
-        created_at DOUBLE NOT NULL, started_at DOUBLE NULL, completed_at DOUBLE NULL, KEY (keyspace, workflow)
-        ) ENGINE=InnoDB""",
-    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.vdiff_table (
-        vdiff_id BIGINT NOT NULL, table_name VARCHAR(64) NOT NULL, state VARCHAR(16) NOT NULL, lastpk LONGTEXT NULL,
-        table_rows BIGINT NOT NULL DEFAULT 0, rows_compared BIGINT NOT NULL DEFAULT 0,
-        mismatch TINYINT NOT NULL DEFAULT 0, report LONGTEXT NOT NULL, updated_at DOUBLE NOT NULL DEFAULT 0,
-        PRIMARY KEY (vdiff_id, table_name)) ENGINE=InnoDB""",
-    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.marker (
-        keyspace VARCHAR(64) NOT NULL, workflow VARCHAR(64) NOT NULL, purpose VARCHAR(16) NOT NULL,
-        token CHAR(36) NOT NULL, created_at DOUBLE NOT NULL, PRIMARY KEY (keyspace, workflow, purpose)
-        ) ENGINE=InnoDB""",
-)
-
-ADDED_COLUMNS = {
-    ("vreplication", "time_throttled"): "DOUBLE NOT NULL DEFAULT 0",
-    ("vreplication", "reason_throttled"): "VARCHAR(1000) NOT NULL DEFAULT ''",
-    ("vreplication", "copy_rate"): "DOUBLE NOT NULL DEFAULT 0",
-    ("vreplication", "copy_end"): "DOUBLE NOT NULL DEFAULT 0",
-    ("copy_state", "bytes_copied"): "BIGINT NOT NULL DEFAULT 0",
-}
-"""Columns that tables made by version 0.1 lack."""
 
 
 @dataclass(frozen=True)
@@ -116,25 +66,6 @@ class StreamRecord:
     def frozen(self) -> bool:
         """True for the forward workflow after its writes were switched away."""
         return self.message == FROZEN
-
-
-def ensure(connection: Connection) -> None:
-    """Creates what is missing of the schema."""
-    for statement in DDL:
-        connection.execute(statement)
-    ensure_columns(connection)
-
-
-def ensure_columns(connection: Connection) -> None:
-    """Adds the columns that tables made by an older version lack. Nothing is locked when none is missing."""
-    rows = connection.query(
-        "SELECT table_name AS tbl, column_name AS col FROM information_schema.columns WHERE table_schema=%s", [SCHEMA]
-    )
-    present = {(row["tbl"], row["col"]) for row in rows}
-    tables = {table for table, _ in present}
-    for (table, column), definition in ADDED_COLUMNS.items():
-        if table in tables and (table, column) not in present:
-            connection.execute(f"ALTER TABLE {SCHEMA}.{table} ADD COLUMN {column} {definition}")
 
 
 def exists(connection: Connection) -> bool:

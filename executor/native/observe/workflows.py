@@ -17,12 +17,13 @@ from planner.cluster import StreamState, TableCopy, Workflow
 def observe_workflows(
     connection: Connection, keyspace: str, tablet: str, state: TopologyState, troubles: Sequence[Trouble] = ()
 ) -> tuple[Workflow, ...]:
-    """The workflows of `keyspace`, whose primary `tablet` is behind `connection`. Raises ServerError.
+    """The workflows of `keyspace`, whose primary `tablet` is behind `connection`. Raises ServerError, WrongSidecar.
 
     `troubles` are what the streams' process has told of streams that cannot go on.
     """
     if not sidecar.exists(connection):
         return ()
+    sidecar.check(connection)
     told = {(trouble.keyspace, trouble.workflow): trouble.text(time.time()) for trouble in troubles}
     return tuple(
         _workflow(connection, record, tablet, state, told.get((record.keyspace, record.workflow), ""))

@@ -198,20 +198,22 @@ class Runner:
             if connection is None or not connection.open:
                 connection = self._looking[primary.alias] = connect(self._logins.server(primary), read_timeout=10)
                 self._ahead[primary.alias] = offset_of(connection)
+                if sidecar.exists(connection):
+                    sidecar.ensure(connection)
             records = sidecar.streams(connection, keyspace)
-        except ServerError as error:
-            if error.errno not in (ER_BAD_DB, ER_NO_SUCH_TABLE):
+        except MovetablesError as error:
+            if not isinstance(error, ServerError) or error.errno not in (ER_BAD_DB, ER_NO_SUCH_TABLE):
                 if self._said.get(primary.alias) != error.message:  # it is asked five times a second
                     _say(f"{primary.alias}: {error.message}")
                     self._said[primary.alias] = error.message
                 self._looking.pop(primary.alias).close() if primary.alias in self._looking else None
             return []
+        self._said.pop(primary.alias, None)
         self._note(keyspace, records, self._ahead[primary.alias])
         return records
 
     def _note(self, keyspace: str, records: Sequence[sidecar.StreamRecord], ahead: float) -> None:
         self._readable.add(keyspace)
-        self._said.clear()
         self._seen = {key: seen for key, seen in self._seen.items() if key[0] != keyspace}
         for record in records:
             known = max(record.time_heartbeat, record.transaction_timestamp)

@@ -67,7 +67,8 @@ class Stream:
             if target.value("SELECT GET_LOCK(%s, 0)", [sidecar.stream_lock(self.keyspace, self.workflow)]) != 1:
                 raise StreamBusy(f"stream {self.keyspace}.{self.workflow} is run by another process")
             source = stack.enter_context(connect(self._source_login))
-            sidecar.ensure_columns(target)
+            sidecar.ensure(target)
+            sidecar.ensure(source)
             record = sidecar.stream(target, self.keyspace, self.workflow)
             if record is None or record.state not in (StreamState.COPYING, StreamState.RUNNING):
                 return
