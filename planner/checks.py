@@ -31,6 +31,10 @@ CODES: Mapping[str, str] = {
     "MT210": "a table to move has triggers",
     "MT211": "source and target are of two kinds, MariaDB and MySQL, and a column has no exact counterpart",
     "MT212": "a foreign key changes rows that a server does not log",
+    "MT213": "a table's name would be taken for another one's in routing rules",
+    "MT214": "the target demands a primary key that a table lacks",
+    "MT215": "a table is of a kind that cannot be moved",
+    "MT216": "a table's name is too long for being renamed in the end",
     "MT301": "the binary log is off",
     "MT302": "binlog_format is not ROW",
     "MT303": "binlog_row_image is not FULL",
@@ -40,6 +44,7 @@ CODES: Mapping[str, str] = {
     "MT307": "our user lacks privileges",
     "MT308": "a PRIMARY is read-only",
     "MT309": "the target has not enough free disk space",
+    "MT310": "a server does not tell names of tables apart by upper and lower case",
     "MT401": "a workflow of that name moves something else",
     "MT402": "the replication lag is too high to switch",
     "MT403": "the copy is still in progress",
@@ -173,6 +178,16 @@ def writable(tablet: Tablet) -> tuple[Refusal, ...]:
         found.append(refuse("MT308", f"PRIMARY {where(tablet)} is read-only", "read_only = 0", hint))
     found.extend(_privileges(tablet, server))
     return tuple(found)
+
+
+def names(tablet: Tablet) -> tuple[Refusal, ...]:
+    """Refuses a server whose names of tables are not what clients write: rules would not be found by them."""
+    server = tablet.server
+    if server is None or server.error or not server.lower_case_table_names:
+        return ()
+    found = f"lower_case_table_names is {server.lower_case_table_names} on {where(tablet)}"
+    hint = "it is chosen when a server's data folder is made: use a server that was made with 0"
+    return (refuse("MT310", found, "0: a client's `Orders` would pass by the routing rules of `orders`", hint),)
 
 
 def _privileges(tablet: Tablet, server: Server) -> Iterable[Refusal]:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from planner import translation
 from planner.checks import refuse
+from planner.checks_special import not_a_table, special_refusals
 from planner.cluster import Cluster, Keyspace, Table
 from planner.column_types import SUPPORTED_TYPES as SUPPORTED_TYPES
 from planner.document import Move
@@ -24,8 +25,12 @@ def movable(cluster: Cluster, move: Move) -> tuple[Refusal, ...]:
     found = [*_nothing(source, move)]
     for name in move.tables:
         table = source.table(name)
-        found.extend(_unknown(cluster, source, move, name) if table is None else table_refusals(move.source, table))
+        if table is None:
+            found.extend(tuple(not_a_table(source, name)) or _unknown(cluster, source, move, name))
+        else:
+            found.extend(table_refusals(move.source, table))
         found.extend(_untranslatable(cluster, move, table))
+    found.extend(special_refusals(cluster, source, move))
     found.extend(foreign_keys(source, move))
     found.extend(cascades(cluster, source, move))
     found.extend(_other_workflows(cluster, move))
@@ -157,6 +162,12 @@ def _target(cluster: Cluster, move: Move) -> Iterable[Refusal]:
         found = f"table {move.target}.{table.name} already exists and {state}"
         hint = f"if nobody needs it, on the primary of {move.target}: DROP TABLE `{table.name}`;"
         yield refuse("MT207", found, "no table of that name in the target", hint)
+
+    keyspace = cluster.keyspace(move.target)
+    for name, kind in keyspace.others if keyspace is not None else ():
+        if name in move.tables:
+            hint = f"drop it on the primary of {move.target}, or rename it"
+            yield refuse("MT207", f"{move.target}.{name} already exists and is of kind {kind}", "no such name", hint)
 
 
 def _disk(cluster: Cluster, move: Move) -> Iterable[Refusal]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from planner.checks import binlog, primary_answers, refuse, writable
+from planner.checks import binlog, names, primary_answers, refuse, writable
 from planner.cluster import Cluster, StreamState, Workflow
 from planner.document import Move, SourceTables
 from planner.moves import forward, is_clean, is_completed, reverse, same_move, tables_in
@@ -21,9 +21,9 @@ def primaries_fit(cluster: Cluster, move: Move) -> tuple[Refusal, ...]:
     found: list[Refusal] = []
     source, target = cluster.primary(move.source), cluster.primary(move.target)
     if source is not None:
-        found.extend((*binlog(source), *writable(source)))
+        found.extend((*binlog(source), *writable(source), *names(source)))
     if target is not None:
-        found.extend((*(binlog(target) if move.reverse_replication else ()), *writable(target)))
+        found.extend((*(binlog(target) if move.reverse_replication else ()), *writable(target), *names(target)))
     return tuple(found)
 
 

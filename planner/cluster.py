@@ -76,7 +76,8 @@ class ForeignKey:
 class Table:
     """A base table. `rows` and `data_length` (bytes) are the server's estimates; `empty` is exact.
 
-    `fenced` is true when the triggers that refuse writes stand on the table; `triggers` names all others.
+    `fenced` is true when the triggers that refuse writes stand on the table; `triggers` names all others. `special`
+    tells what few tables have (see `planner.checks_special`).
     """
 
     name: str
@@ -89,6 +90,7 @@ class Table:
     empty: bool = True
     fenced: bool = False
     triggers: tuple[str, ...] = ()
+    special: tuple[str, ...] = ()
 
     def copy_key(self) -> Key | None:
         """The key that rows are copied and matched by: PRIMARY, else the smallest unique key without NULL or prefix.
@@ -120,6 +122,8 @@ class Server:
     gtid: bool = True
     logs_cascades: bool = True
     read_only: bool = False
+    lower_case_table_names: int = 0
+    requires_primary_key: bool = False
     missing_privileges: tuple[str, ...] = ()
     free_bytes: int | None = None
     error: str = ""
@@ -156,6 +160,7 @@ class Keyspace:
     """A logical database and the tables its primary holds. `denied_tables` may not be written here.
 
     `registered` means the topology knows it; a keyspace of the inventory that it does not know has no tables yet.
+    `others` are (name, kind) of what is no base table: VIEW, SEQUENCE, SYSTEM VERSIONED.
     """
 
     name: str
@@ -163,6 +168,7 @@ class Keyspace:
     registered: bool = False
     tables: tuple[Table, ...] = ()
     denied_tables: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
 
     def table(self, name: str) -> Table | None:
         """The table of that name, or None."""

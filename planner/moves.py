@@ -209,6 +209,8 @@ def resolve(cluster: Cluster, move: Move) -> Move:
     keyspace = cluster.keyspace(move.source)
     renamed = {f"_{table}_old" for r in cluster.completed if r.source_tables == "rename" for table in r.tables}
     names = {table.name for table in keyspace.tables} if keyspace else set()
+    # Not silently left behind, as views are: a plan that does not exclude them is refused.
+    names |= {name for name, kind in keyspace.others if kind != "VIEW"} if keyspace else set()
     return replace(move, tables=tuple(sorted(names - set(move.exclude) - renamed)))
 
 

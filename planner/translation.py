@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from planner.checks_special import PERIOD
 from planner.cluster import Cluster, Column, Table
 from planner.document import Move
 
@@ -120,6 +121,12 @@ def obstacles(table: Table, target: str) -> Iterable[tuple[str, str, str]]:
     names = {column.name for column in table.columns}
     for column in table.columns:
         yield from _column(table, column, target, unique=column.name in unique)
+    if target == MYSQL and PERIOD in table.special:
+        yield (
+            f"table {table.name} has a PERIOD",
+            "MySQL has no periods",
+            f"ALTER TABLE `{table.name}` DROP PERIOD FOR ...; or leave it out with exclude: [{table.name}]",
+        )
     for key in table.keys:
         if target == MARIADB and not names.issuperset(key.columns):
             yield (

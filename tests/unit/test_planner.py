@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from planner.checks import CODES, is_verification
+from planner.checks_special import WITHOUT_OVERLAPS
 from planner.cluster import (
     Cluster,
     Column,
     CompletedMove,
     ForeignKey,
+    Key,
     Keyspace,
     StreamState,
     TableCopy,
@@ -59,6 +61,14 @@ def with_tables(cluster: Cluster, keyspace: str, *tables: Any) -> Cluster:
     assert found is not None
     kept = [t for t in found.tables if t.name not in {new.name for new in tables}]
     return cluster.with_keyspace(replace(found, tables=tuple(sorted((*kept, *tables)))))
+
+
+def with_others(cluster: Cluster, keyspace: str, *others: tuple[str, str]) -> Cluster:
+    """`cluster` with views and the like in the place of tables of those names."""
+    found = cluster.keyspace(keyspace)
+    assert found is not None
+    kept = tuple(t for t in found.tables if t.name not in dict(others))
+    return cluster.with_keyspace(replace(found, tables=kept, others=others))
 
 
 def with_server(cluster: Cluster, alias: str, **changes: Any) -> Cluster:
@@ -282,6 +292,23 @@ def test_a_star_keeps_meaning_the_tables_of_the_workflow() -> None:
             ),
             "DROP FOREIGN KEY `fk`",
         ),
+        ("MT207", lambda c: with_others(c, "customer", ("corder", "VIEW")), "drop it on the primary of customer"),
+        (
+            "MT214",
+            lambda c: with_server(
+                with_tables(c, "commerce", table("corder", keys=(Key("u", ("id",), unique=True),))),
+                TARGET,
+                requires_primary_key=True,
+            ),
+            "SET GLOBAL sql_require_primary_key = OFF",
+        ),
+        (
+            "MT215",
+            lambda c: with_tables(c, "commerce", table("corder", special=(WITHOUT_OVERLAPS,))),
+            "without the period",
+        ),
+        ("MT215", lambda c: with_others(c, "commerce", ("corder", "SYSTEM VERSIONED")), "DROP SYSTEM VERSIONING"),
+        ("MT310", lambda c: with_server(c, TARGET, lower_case_table_names=1), "made with 0"),
         ("MT301", lambda c: with_server(c, SOURCE, log_bin=False), "restart"),
         ("MT302", lambda c: with_server(c, SOURCE, binlog_format="STATEMENT"), "SET GLOBAL binlog_format = 'ROW'"),
         ("MT303", lambda c: with_server(c, TARGET, binlog_row_image="MINIMAL"), "binlog_row_image = 'FULL'"),
@@ -310,6 +337,24 @@ def test_what_cannot_be_moved_is_refused_with_what_to_type(
     assert said in made.refusals[0].hint
     assert not made.applyable
     assert "switch_writes" in kinds(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("corder@replica", "MT213"), ("customer.corder", "MT213"), ("a" * 60, "MT216"), ("a.b", None), ("a" * 59, None)],
+)
+def test_names_that_rules_or_renaming_cannot_carry_are_refused(name: str, code: str | None) -> None:
+    move = replace(MOVE, tables=(name,), source_tables=SourceTables.RENAME)
+    made = plan(document(move, keyspaces=NO_KEYSPACES), with_tables(both(), "commerce", table(name)))
+    assert codes(made) == ([code] if code else [])
+
+
+def test_all_tables_means_sequences_too_and_not_views() -> None:
+    cluster = with_others(both(), "commerce", ("made", "SEQUENCE"), ("seen", "VIEW"))
+    move = replace(MOVE, tables=("*",))
+    made = plan(document(move, keyspaces=NO_KEYSPACES), cluster)
+    assert [(r.code, "commerce.made is of kind SEQUENCE" in r.found) for r in made.refusals] == [("MT215", True)]
+    assert plan(document(replace(move, exclude=("made",)), keyspaces=NO_KEYSPACES), cluster).refusals == ()
 
 
 def test_all_refusals_are_reported_at_once() -> None:

@@ -11,7 +11,7 @@ from executor.native.access import Access
 from executor.native.flavor import FLAVOR_NAMES
 from executor.native.local.cluster import LocalCluster
 from executor.native.observe.server import observe_server
-from executor.native.observe.tables import observe_tables
+from executor.native.observe.tables import observe_others, observe_tables
 from executor.native.observe.workflows import last_seen, observe_workflows
 from executor.native.servers import Connection, Login, connect
 from executor.native.stream.trouble import Trouble, reported
@@ -25,10 +25,11 @@ PARALLEL = 8
 
 @dataclass(frozen=True)
 class _Found:
-    """What one server told. `tables` and `workflows` only of the server that stands for its keyspace."""
+    """What one server told. All but `tablet` only of the server that stands for its keyspace."""
 
     tablet: Tablet
     tables: tuple[Table, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
     workflows: tuple[Workflow, ...] = ()
 
 
@@ -45,10 +46,15 @@ def observe_cluster(access: Access) -> Cluster:
     with ThreadPoolExecutor(PARALLEL) as pool:
         found = list(pool.map(lambda tablet: _observe_tablet(access, state, tablets, troubles, tablet), tablets))
     keyspaces = _keyspaces(access, state)
-    tables = {item.tablet.keyspace: item.tables for item in found if item.tables}
+    held = {item.tablet.keyspace: item for item in found if item.tables or item.others}
     return Cluster(
         name=access.inventory.name,
-        keyspaces=tuple(replace(keyspace, tables=tables.get(keyspace.name, ())) for keyspace in keyspaces),
+        keyspaces=tuple(
+            replace(keyspace, tables=item.tables, others=item.others)
+            if (item := held.get(keyspace.name)) is not None
+            else keyspace
+            for keyspace in keyspaces
+        ),
         tablets=tuple(item.tablet for item in found),
         workflows=_workflows(found),
         routing_rules=state.routing_rules,
@@ -160,9 +166,10 @@ def _read_tablet(
     keyspace = state.keyspace(tablet.keyspace)
     blind = f"TRIGGER ON `{database}`.*" in server.missing_privileges
     tables = observe_tables(connection, database, keyspace.denied_tables if blind and keyspace is not None else None)
+    others = observe_others(connection, database)
     if not tablet.registered:
-        return _Found(seen, tables)
-    return _Found(seen, tables, observe_workflows(connection, tablet.keyspace, tablet.alias, state, troubles))
+        return _Found(seen, tables, others)
+    return _Found(seen, tables, others, observe_workflows(connection, tablet.keyspace, tablet.alias, state, troubles))
 
 
 def _login(access: Access, state: TopologyState, tablet: Tablet) -> Login:

@@ -19,6 +19,8 @@ _VARIABLES = (
     "read_only",
     "gtid_mode",
     CASCADES_VARIABLE,
+    "lower_case_table_names",
+    "sql_require_primary_key",
 )
 
 
@@ -46,6 +48,8 @@ def observe_server(connection: Connection, database: str, data_dir: Path | None)
         gtid=mariadb or variables.get("gtid_mode") == "ON",
         logs_cascades=variables.get(CASCADES_VARIABLE) == "OFF",
         read_only=variables.get("read_only", "OFF") != "OFF",
+        lower_case_table_names=int(variables.get("lower_case_table_names", "0")),
+        requires_primary_key=variables.get("sql_require_primary_key") == "ON",
         missing_privileges=missing_privileges(connection, database),
         free_bytes=_free_bytes(data_dir),
     )

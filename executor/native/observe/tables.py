@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -9,9 +10,12 @@ from executor.native.cutover.fence import PREFIX, is_fenced, standing
 from executor.native.flavor import ER_NO_SUCH_TABLE
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.layout import describe_tables
+from planner.checks_special import PERIOD, SEQUENCE_DEFAULT, WITHOUT_OVERLAPS
 from planner.cluster import ForeignKey, Table
 
 _PASSIVE = ("RESTRICT", "NO ACTION")
+_PERIOD = re.compile(r"(?m)^\s*PERIOD FOR ")
+_WITHOUT_OVERLAPS = re.compile(r"(?m)^\s*(?:PRIMARY|UNIQUE) KEY .* WITHOUT OVERLAPS\)")
 
 
 def observe_tables(
@@ -24,6 +28,7 @@ def observe_tables(
     fences = standing(connection, database)
     keys = _foreign_keys(connection, database)
     triggers = _triggers(connection, database)
+    special = _special(connection, database) if connection.flavor.mariadb else {}
     return tuple(
         replace(
             table,
@@ -31,9 +36,43 @@ def observe_tables(
             empty=_is_empty(connection, database, table.name),
             fenced=is_fenced(fences.get(table.name)) if believed_fenced is None else table.name in believed_fenced,
             triggers=tuple(triggers.get(table.name, ())),
+            special=tuple(special.get(table.name, ())),
         )
         for table in describe_tables(connection, database)
     )
+
+
+def observe_others(connection: Connection, database: str) -> tuple[tuple[str, str], ...]:
+    """(name, kind) of what is in `database` beside base tables, such as views and MariaDB's sequences, by name."""
+    rows = connection.query(
+        "SELECT table_name AS name, table_type AS kind FROM information_schema.tables "
+        "WHERE table_schema=%s AND table_type<>'BASE TABLE' ORDER BY table_name",
+        [database],
+    )
+    return tuple((row["name"], row["kind"]) for row in rows)
+
+
+def _special(connection: Connection, database: str) -> dict[str, list[str]]:
+    """What few tables of MariaDB have, see `planner.checks_special`. No view of the server's names periods."""
+    found: dict[str, list[str]] = {}
+    for row in connection.query(
+        "SELECT DISTINCT table_name AS tbl FROM information_schema.columns "
+        "WHERE table_schema=%s AND column_default LIKE '%%nextval(%%' ORDER BY table_name",
+        [database],
+    ):
+        found.setdefault(row["tbl"], []).append(SEQUENCE_DEFAULT)
+    for row in connection.query(  # a period has a check that it does not end before it begins
+        "SELECT DISTINCT table_name AS tbl FROM information_schema.check_constraints "
+        "WHERE constraint_schema=%s AND level='Table' AND check_clause REGEXP '^`.*` < `.*`$' ORDER BY table_name",
+        [database],
+    ):
+        shown = connection.one(f"SHOW CREATE TABLE {quote(database)}.{quote(row['tbl'])}")
+        definition = str(shown["Create Table"]) if shown is not None else ""
+        if _PERIOD.search(definition):
+            found.setdefault(row["tbl"], []).append(PERIOD)
+        if _WITHOUT_OVERLAPS.search(definition):
+            found.setdefault(row["tbl"], []).append(WITHOUT_OVERLAPS)
+    return found
 
 
 def _is_empty(connection: Connection, database: str, table: str) -> bool:
