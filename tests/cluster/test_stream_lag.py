@@ -11,6 +11,7 @@ import pytest
 from executor.native import sidecar
 from executor.native.binlog import positions
 from executor.native.observe.workflows import lag_of
+from planner.cluster import StreamState
 from tests.cluster import moving
 from tests.cluster.moving import ALIAS, NAME, SOURCE, TARGET, Moving
 
@@ -124,3 +125,30 @@ def test_other_tables_traffic_moves_the_position_on(move: Moving) -> None:
     finally:
         stop.set()
         writer.join()
+
+
+def test_a_flood_of_tiny_transactions_is_followed_in_little_memory(move: Moving) -> None:
+    """As fast as a server can commit them, without a client between."""
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t SELECT seq, 0 FROM seq_1_to_1000")
+    move.created()
+    pid = move.pair.forks.start("streams", move.pair.inventory, move.move)
+    try:
+        move.wait_for(StreamState.RUNNING)
+        before = peak_memory(pid)
+        move.on(
+            SOURCE,
+            "CREATE PROCEDURE flood() BEGIN DECLARE i INT DEFAULT 0; "
+            "WHILE i < 20000 DO UPDATE t SET v=v+1 WHERE id=i%1000+1; SET i=i+1; END WHILE; END",
+            "CALL flood()",
+        )
+        move.settled_equal()
+        assert peak_memory(pid) < before + 40_000
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        move.pair.forks.wait(pid)
+
+
+def peak_memory(pid: int) -> int:
+    """The largest resident memory that a process has had, in KiB."""
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
