@@ -117,6 +117,7 @@ def _apply(commands: Commands, folder: Path, state: str, found: Soak) -> None:
 def _reason(done: Done) -> str:
     """The line of an apply's output that says why it failed, without what differs from one time to the next."""
     lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("Applied:")] or lines
     said = next(
         (line for line in lines if re.search(r"Error:|refused|MT\d{3}| failed", line)), lines[-1] if lines else ""
     )
