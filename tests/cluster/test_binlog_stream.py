@@ -441,6 +441,21 @@ def test_rotation_and_restart_are_passed_over(server: LocalServer, source: Conne
     assert shown(pieces(server, begin)) == [line for n in range(1, 5) for line in ("Begin", f"INSERT a {n}", "Commit")]
 
 
+def test_files_whose_numbers_have_more_digits_are_passed_over(server: LocalServer, source: Connection) -> None:
+    """Texts of ``binlog.1000000`` come before those of ``binlog.999999``."""
+    number = "RESET MASTER TO" if source.flavor.mariadb else "RESET BINARY LOGS AND GTIDS TO"
+    source.execute(f"{number} 999998")
+    source.execute("INSERT INTO d.a VALUES (0, 'x')")
+    begin = source.position()
+    for n in range(1, 5):
+        source.execute(f"INSERT INTO d.a VALUES ({n}, 'x')")
+        source.execute("FLUSH BINARY LOGS")
+    assert str(source.query("SHOW BINARY LOGS")[-1]["Log_name"]).endswith(".1000002")
+    assert shown(pieces(server, begin)) == [line for n in range(1, 5) for line in ("Begin", f"INSERT a {n}", "Commit")]
+    source.execute("RESET MASTER" if source.flavor.mariadb else "RESET BINARY LOGS AND GTIDS")
+    source.execute("INSERT INTO d.a VALUES (9, 'x')")
+
+
 def test_resuming_after_any_transaction_gives_the_rest_once(server: LocalServer, source: Connection) -> None:
     begin = parse(source.position())
     for n in range(1, 13):

@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -171,6 +172,24 @@ def test_no_switch_begins_without_a_runner(move: Moving) -> None:
     assert move.fenced(SOURCE) == {False}
     move.run_streams()
     move.assert_writes_at(SOURCE)
+
+
+def test_a_transaction_that_is_older_than_the_move_is_waited_for(move: Moving) -> None:
+    move.on(SOURCE, "CREATE TABLE account (id INT AUTO_INCREMENT PRIMARY KEY, balance INT NOT NULL)")
+    with move.source() as old:
+        old.execute("START TRANSACTION")
+        old.execute("INSERT INTO account (balance) VALUES (1), (2)")
+        move.move = replace(move.move, tables=("account",), timeout=15.0)
+        move.running()
+        switching = threading.Thread(target=move.perform, args=("switch_writes",))
+        switching.start()
+        until(lambda: f"{SOURCE}.account" in move.topology().switching, "the switch to begin")
+        old.execute("UPDATE account SET balance=balance+1")
+        old.execute("COMMIT")
+        switching.join(30)
+    move.assert_writes_at(TARGET)
+    with move.target() as target:
+        assert target.value("SELECT SUM(balance) FROM account") == 5
 
 
 def test_columns_that_differ_refuse_the_switch(move: Moving) -> None:

@@ -130,6 +130,39 @@ def test_rows_of_the_target_that_somebody_locks_are_waited_for(cutters: Cutters)
             admin.execute(f"SET GLOBAL innodb_lock_wait_timeout={before}")
 
 
+def test_a_deadlock_whose_victim_is_the_stream(cutters: Cutters) -> None:
+    move = cutters.move
+    move.tables(
+        "CREATE TABLE a (id INT PRIMARY KEY, v INT)",
+        "CREATE TABLE b (id INT PRIMARY KEY, v INT)",
+        "INSERT INTO a SELECT seq, 0 FROM seq_1_to_200",
+        "INSERT INTO b VALUES (1, 0)",
+    )
+    move.running()
+    with move.target() as other, move.target() as admin:
+        before = deadlocks(admin)
+        other.execute("SET @movetables_apply=1")
+        other.execute("START TRANSACTION")
+        other.execute(
+            "UPDATE a SET v=v+1 WHERE id > 100"
+        )  # the heavier of the two, so it is the stream that must yield
+        other.execute("UPDATE b SET v=v+1")
+        waited = lock_waits(admin)
+        move.on(SOURCE, "START TRANSACTION", "UPDATE a SET v=7 WHERE id=1", "UPDATE b SET v=7", "COMMIT")
+        until(lambda: lock_waits(admin) > waited, "the stream to wait for the row of b")
+        other.execute("UPDATE a SET v=v+1 WHERE id=1")
+        until(lambda: deadlocks(admin) > before, "a deadlock")
+        other.execute("ROLLBACK")
+    move.settled_equal()
+
+
+def deadlocks(connection: Connection) -> int:
+    if connection.flavor.mariadb:
+        found = connection.one("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")
+        return int(found["Value"]) if found else 0
+    return int(connection.value("SELECT count FROM information_schema.innodb_metrics WHERE name='lock_deadlocks'"))
+
+
 def lock_waits(connection: Connection) -> int:
     found = connection.one("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_waits'")
     assert found is not None

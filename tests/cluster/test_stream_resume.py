@@ -11,7 +11,7 @@ import time
 import pytest
 
 from executor.native.servers import Connection
-from executor.native.stream import copy
+from executor.native.stream import copy, reach
 from executor.native.stream.copy import read_copy_states
 from planner.cluster import StreamState
 from tests.cluster import moving
@@ -192,3 +192,20 @@ def test_the_streams_end_when_they_are_told_to(move: Moving) -> None:
     move.stop_streams()
     assert not [thread for thread in threading.enumerate() if thread.name == f"stream {TARGET}.{NAME}"]
     assert move.state() is StreamState.RUNNING
+
+
+def test_a_source_whose_history_begins_anew_is_an_error(move: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "LACKS_SECONDS", 1.0)
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1), (2), (3)")
+    move.running()
+    move.catch_up()
+    with move.source() as source:
+        source.execute("RESET MASTER" if source.flavor.mariadb else "RESET BINARY LOGS AND GTIDS")
+        source.execute("DELETE FROM t WHERE id=2")
+        for thread in source.query("SHOW PROCESSLIST"):
+            if str(thread["Command"]).startswith("Binlog Dump"):
+                source.execute(f"KILL {thread['Id']}")
+    message = move.wait_for_error()
+    assert "copied again" in message
+    with move.target() as target:
+        assert target.value("SELECT COUNT(*) FROM t") == 3
