@@ -65,13 +65,7 @@ def table_refusals(keyspace: str, table: Table) -> Iterable[Refusal]:
     if table.engine.lower() != "innodb":
         hint = f"ALTER TABLE `{table.name}` ENGINE=InnoDB; or leave it out with exclude: [{table.name}]"
         yield refuse("MT204", f"table {name} is kept by {table.engine}", "InnoDB", hint)
-    if table.triggers:
-        yield refuse(
-            "MT210",
-            f"table {name} has triggers: {', '.join(table.triggers)}",
-            "no triggers on moved tables: they would be missing in the target, and fire again in the reverse stream",
-            f"DROP TRIGGER `{table.triggers[0]}`; and do its work in the application, or leave the table out",
-        )
+    yield from trigger_refusals(keyspace, table)
     for column in table.columns:
         if column.data_type.lower() not in SUPPORTED_TYPES:
             yield refuse(
@@ -80,6 +74,17 @@ def table_refusals(keyspace: str, table: Table) -> Iterable[Refusal]:
                 "a supported column type",
                 f"change the column, or leave the table out with exclude: [{table.name}]",
             )
+
+
+def trigger_refusals(keyspace: str, table: Table) -> Iterable[Refusal]:
+    """Refuses a table with triggers; before writes are switched it is asked again, of both sides."""
+    if table.triggers:
+        yield refuse(
+            "MT210",
+            f"table {keyspace}.{table.name} has triggers: {', '.join(table.triggers)}",
+            "no triggers on moved tables: they would be missing in the target, and fire again in the reverse stream",
+            f"DROP TRIGGER `{table.triggers[0]}`; and do its work in the application, or leave the table out",
+        )
 
 
 def _untranslatable(cluster: Cluster, move: Move, table: Table | None) -> Iterable[Refusal]:

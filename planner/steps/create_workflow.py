@@ -88,4 +88,4 @@ def _empty_copy(table: Table, source_database: str, target_database: str) -> Tab
         )
         for key in table.foreign_keys
     )
-    return replace(table, foreign_keys=keys, rows=0, data_length=0, empty=True, fenced=True)
+    return replace(table, foreign_keys=keys, rows=0, data_length=0, empty=True, fenced=True, triggers=())

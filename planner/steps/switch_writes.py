@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from planner.checks_tables import trigger_refusals
 from planner.checks_workflow import can_switch, exists, keyspaces_answer, primaries_fit, verified
 from planner.cluster import Cluster, StreamState, TableCopy, TabletType, Workflow
 from planner.moves import forward, is_completed, tables_in, unfinished_cutover, writes_switched
@@ -32,6 +33,9 @@ class SwitchWrites(MoveStep):
         if workflow is None or unfinished_cutover(cluster, self.move):
             return ()
         found = [*primaries_fit(cluster, self.move)]
+        for keyspace in (self.move.source, self.move.target):
+            for table in tables_in(cluster, keyspace, self.move.tables):
+                found.extend(trigger_refusals(keyspace, table))
         found.extend(can_switch(self.move, workflow, self.move.max_replication_lag))
         if self.move.verify_before_switch and not workflow.frozen:
             found.extend(verified(self.move, workflow))

@@ -339,6 +339,17 @@ def test_what_cannot_be_moved_is_refused_with_what_to_type(
     assert "switch_writes" in kinds(made)
 
 
+@pytest.mark.parametrize("keyspace", ["commerce", "customer"])
+def test_triggers_that_were_made_while_tables_move_refuse_the_switch(keyspace: str) -> None:
+    move = replace(MOVE, state=MoveState.SWITCHED)
+    cluster = at(MoveState.RUNNING)
+    found = cluster.keyspace(keyspace)
+    assert found is not None
+    tables = [replace(t, triggers=("audit",)) if t.name == "corder" else t for t in found.tables]
+    made = plan(document(move), cluster.with_keyspace(replace(found, tables=tuple(tables))))
+    assert [(r.code, r.step) for r in made.refusals] == [("MT210", "switch_writes:customer.commerce2customer")]
+
+
 @pytest.mark.parametrize(
     ("name", "code"),
     [("corder@replica", "MT213"), ("customer.corder", "MT213"), ("a" * 60, "MT216"), ("a.b", None), ("a" * 59, None)],
