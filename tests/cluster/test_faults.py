@@ -214,11 +214,19 @@ def test_a_target_that_turns_read_only_for_a_while(cutters: Cutters) -> None:
         admin.execute(f"SET GLOBAL {'read_only' if mariadb else 'super_read_only'}=1")
         try:
             until(lambda: started[0].written > 20, "writes on the source meanwhile")
+            until(lambda: "read-only" in told(move) or "read_only" in told(move), "the reason")
             assert move.state() is StreamState.RUNNING
         finally:
             admin.execute("SET GLOBAL read_only=0")  # and with it super_read_only
         finish(started)
         move.settled_equal()
+        until(lambda: told(move) == "", "the reason to go")
+
+
+def told(move: Moving) -> str:
+    """What keeps the stream from going on, as `show` has it."""
+    cluster = move.backend.observe()
+    return "".join(workflow.trouble for workflow in (*cluster.workflows, *cluster.unreadable))
 
 
 @pytest.fixture
@@ -250,10 +258,11 @@ def test_a_target_whose_disk_is_full_for_a_while(move: Moving, small_disk: Path)
     move.created()
     move.run_streams()
     until(lambda: free(small_disk) < 4 << 20, "the disk to be full")
-    assert move.state() is StreamState.COPYING
+    until(lambda: "full" in told(move) or "does not answer" in told(move), "the reason")
     subprocess.run(["mount", "-o", "remount,size=400m", str(small_disk)], check=True)
     move.pair.start(TARGET)  # MariaDB ends itself when a rollback finds no space
     move.settled_equal()
+    until(lambda: told(move) == "", "the reason to go")
 
 
 def free(folder: Path) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from executor.errors import MovetablesError, TimedOut
 from executor.native import sidecar
 from executor.native.binlog import positions
+from executor.native.observe.standstill import standstill
 from executor.native.servers import Connection
 from planner.cluster import StreamState
 
@@ -43,9 +44,10 @@ def catch_up(
                 "start it: set the move's state to running and apply",
             )
         if time.monotonic() > deadline:
+            held = standstill(target, record)
             raise TimedOut(
                 f"failed to sync up replication between the source and target: {keyspace}.{workflow} did not reach "
-                f"{wanted.text} within {timeout:g}s, it stands at {record.pos}",
+                f"{wanted.text} within {timeout:g}s, it stands at {record.pos}" + (f": {held}" if held else ""),
                 "is `movetables serve` running? raise cutover.timeout, or wait until the lag is small",
             )
         check()
