@@ -101,14 +101,18 @@ def lagging(move: Moving) -> bool:
 
 @pytest.mark.parametrize("point", ["stream:batch_written", "stream:batch_committed", "stream:spilled"])
 def test_killed_around_the_commit_of_a_batch(move: Moving, point: str) -> None:
-    move.tables("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t SELECT seq, seq FROM seq_1_to_300")
+    # A computed column: such tables get SQL, not events.
+    move.tables(
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT, g INT AS (v + 1))",
+        "INSERT INTO t (id, v) SELECT seq, seq FROM seq_1_to_300",
+    )
     move.running()
     move.stop_streams()
     statements = ["UPDATE t SET v=v+1 WHERE id % 2", "DELETE FROM t WHERE id % 3=0", "UPDATE t SET id=-id WHERE id>200"]
     if point == "stream:spilled":
         statements = [
             "START TRANSACTION",
-            "INSERT INTO t SELECT seq, seq FROM seq_1000_to_99999",
+            "INSERT INTO t (id, v) SELECT seq, seq FROM seq_1000_to_99999",
             *statements,
             "COMMIT",
         ]

@@ -89,7 +89,7 @@ def test_names_are_quoted() -> None:
 
 @given(st.lists(st.integers(1, STATEMENT_BYTES * 2).map(lambda size: b"x" * min(size, 400_000)), max_size=12))
 def test_grouping_keeps_every_row_in_order(rows: list[bytes]) -> None:
-    groups = list(_grouped(rows))
+    groups = list(_grouped(rows, STATEMENT_BYTES))
     assert [row for group in groups for row in group] == rows
     assert all(len(b",".join(group)) <= STATEMENT_BYTES + 12 or len(group) == 1 for group in groups)
 

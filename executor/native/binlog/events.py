@@ -132,7 +132,8 @@ class Rows:
     """Row images of one statement, not decoded.
 
     `body` begins with the null bits of the first image. `width` is the number of columns; `before` and `after` are the
-    bitmaps of the columns present in those images (b'' where the kind has no such image).
+    bitmaps of the columns present in those images (b'' where the kind has no such image). `as_logged` is False when
+    `body` was put together here, as no server would write it (see `partial.py`).
     """
 
     kind: RowsKind
@@ -142,6 +143,7 @@ class Rows:
     before: bytes
     after: bytes
     body: bytes
+    as_logged: bool = True
 
     @property
     def full(self) -> bool:

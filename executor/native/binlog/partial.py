@@ -30,7 +30,7 @@ def made_whole(table: TableVersion, rows: Rows) -> Rows:
     if len(walker.layouts) != len(layouts):
         raise Malformed(f"a column of {table.database}.{table.table} has a type whose length is not known")
     try:
-        return replace(rows, body=walker.whole())
+        return replace(rows, body=walker.whole(), as_logged=False)
     except (IndexError, KeyError, TypeError, struct.error) as error:
         raise Malformed(f"a partial update of {table.database}.{table.table} cannot be made whole: {error}") from error
 

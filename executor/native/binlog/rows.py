@@ -29,7 +29,7 @@ class TableVersion:
     """One shape of a table, as the log described it when rows were written. The same shape is the same object.
 
     `columns` are all columns in the table's order, generated ones too; `shape` says more about each; `key` names the
-    primary key's.
+    primary key's; `described` is the log's own description, behind the name.
     """
 
     database: str
@@ -37,6 +37,7 @@ class TableVersion:
     columns: tuple[str, ...]
     shape: tuple[Column, ...] = field(repr=False)
     key: tuple[str, ...]
+    described: bytes = field(repr=False)
     _decoders: dict[tuple[tuple[str, ...], tuple[str, ...], bool], Decoder] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -50,7 +51,7 @@ class TableVersion:
             )
         names = tuple(column.name for column in table_map.columns)
         key = tuple(names[i] for i in table_map.key)
-        return cls(table_map.database, table_map.table, names, table_map.columns, key)
+        return cls(table_map.database, table_map.table, names, table_map.columns, key, table_map.described)
 
     def decoder(self, columns: Sequence[str], key: Sequence[str], before_rows: bool = True) -> Decoder:
         """A function that renders the row images of one event; made once per arguments.

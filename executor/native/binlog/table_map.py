@@ -54,13 +54,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableMap:
-    """A table's id for the rows that follow, and its shape. `key` holds the positions of the primary key's columns."""
+    """A table's id for the rows that follow, and its shape. `key` holds the positions of the primary key's columns.
+
+    `described` is the body of the event behind the table's name.
+    """
 
     table_id: int
     database: str
     table: str
     columns: tuple[Column, ...]
     key: tuple[int, ...]
+    described: bytes = b""
 
     @property
     def named(self) -> bool:
@@ -85,6 +89,7 @@ def parse_table_map(event: Event, mariadb: bool = True) -> TableMap:
     """A TABLE_MAP event, of MariaDB or MySQL. Raises Malformed for a column type that has no known layout."""
     body = event.body
     table_id, database, table, at = _name(body)
+    described = body[at:]
     count, at = lenenc(body, at)
     types = list(body[at : at + count])
     size, at = lenenc(body, at + count)
@@ -100,7 +105,7 @@ def parse_table_map(event: Event, mariadb: bool = True) -> TableMap:
     columns = tuple(
         Column(names[i], types[i], metas[i], bool(nulls >> i & 1), unsigned[i], collations[i]) for i in range(count)
     )
-    return TableMap(table_id, database, table, columns, _key(optional))
+    return TableMap(table_id, database, table, columns, _key(optional), described)
 
 
 def _metas(types: list[int], data: bytes, table: str) -> list[int]:

@@ -103,6 +103,8 @@ class TransactionReader:
         self._behind = client.written  # until everything of it was read; None then
         self._read = start
         self._mariadb = True
+        self.format = b""
+        """The body of the last format event: how events of this source look."""
 
     def pending(self) -> bool:
         """True when `next` will not wait for long."""
@@ -175,6 +177,7 @@ class TransactionReader:
             self._close()
         if event.body:
             self._mariadb = "MariaDB" in e.parse_format(event.body).server_version
+            self.format = event.body
 
     def _gtid(self, event: Event) -> None:
         if self._open is not None:

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 from executor.crashpoints import reached
 from executor.native import sidecar
+from executor.native.binlog.pieces import RowsChange
+from executor.native.binlog.rows import Decoder
 from executor.native.servers import Connection, ServerError
+from executor.native.stream.changes import Changes, RowEvents, TableChanges
 from executor.native.stream.layout import TableLayout
 from executor.native.stream.reach import offset_of
-from executor.native.stream.write import CHANGE_BYTES, Changes, Keys, TableWriter
+from executor.native.stream.row_events import RowEventWriter
+from executor.native.stream.write import TableWriter
 from planner.cluster import StreamState
 
 SPILL_BYTES = 16_000_000
@@ -28,7 +32,7 @@ class StreamStopped(Exception):
 class _Batch:
     """Complete transactions, to be committed with the position that covers them. Times as in `Applier.commit`."""
 
-    changes: dict[str, Changes]
+    changes: dict[str, TableChanges]
     position: str
     applied: float
     known: float
@@ -53,8 +57,9 @@ class Applier:
         self._sealed_position = record.pos
         self._ahead = offset_of(connection)
         self._writers: dict[str, TableWriter] = {}
-        self._current: dict[str, Changes] = {}
-        self._sealed: dict[str, Changes] = {}
+        self._events = RowEventWriter(connection)
+        self._current: dict[str, TableChanges] = {}
+        self._sealed: dict[str, TableChanges] = {}
         self.replace_layouts(layouts)
         self._current_bytes = self._sealed_bytes = 0
         self._open = False
@@ -74,27 +79,23 @@ class Applier:
     def replace_layouts(self, layouts: Sequence[TableLayout]) -> None:
         """From now on the tables look like this. Only when nothing is collected."""
         self._writers = {layout.name: TableWriter(self.connection, layout) for layout in layouts}
-        self._current = {layout.name: Changes() for layout in layouts}
-        self._sealed = {layout.name: Changes() for layout in layouts}
+        self._current = {layout.name: TableChanges(layout) for layout in layouts}
+        self._sealed = {layout.name: TableChanges(layout) for layout in layouts}
+        self._events.forget()
 
-    def put(self, table: str, key: Keys, row: bytes) -> None:
-        """The row of `key` is now `row`, an SQL tuple. Without a key, `row` is one more row."""
-        changes = self._current[table]
-        if key:
-            changes.rows[key] = row
+    def take(self, change: RowsChange, decode: Decoder, source_format: bytes) -> None:
+        """Takes the rows of one event of the transaction being read.
+
+        `decode` decodes them; `source_format` is the body of the source's format event where events may be handed on
+        as they are, b'' while rows are still being copied, when changes meet rows that are there already or not yet.
+        """
+        changes = self._current[change.table.table]
+        before = changes.size
+        if source_format and self._events.wanted(change, changes.layout, source_format, follows=changes.ends_in_events):
+            changes.keep(change, decode, source_format)
         else:
-            changes.ordered.append((False, row))
-        self._current_bytes += len(row) + CHANGE_BYTES
-
-    def delete(self, table: str, key: Keys) -> None:
-        """There is no row of `key` any more."""
-        self._current[table].rows[key] = None
-        self._current_bytes += CHANGE_BYTES
-
-    def remove(self, table: str, condition: bytes) -> None:
-        """There is one row less that `condition` is true of, in a table without a key."""
-        self._current[table].ordered.append((True, condition))
-        self._current_bytes += len(condition) + CHANGE_BYTES
+            changes.decode(change, decode)
+        self._current_bytes += changes.size - before
 
     def spill_if_large(self) -> None:
         """Writes the transaction being read into the open target transaction when it would take too much memory.
@@ -106,7 +107,7 @@ class Applier:
             if not self._open:
                 if self.ahead:
                     self.commit()
-                self._begin()
+                self._begin(self._current)
             self._write(self._current)
             self._current_bytes = 0
             reached("stream:spilled")
@@ -114,7 +115,7 @@ class Applier:
     def seal(self, position: str) -> None:
         """The transaction being read is complete; `position` covers it."""
         for table, changes in self._current.items():
-            if changes:
+            if changes.parts:
                 self._sealed[table].add(changes)
         self._sealed_bytes += self._current_bytes
         self._current_bytes = 0
@@ -140,7 +141,7 @@ class Applier:
         """
         self.settle()
         batch = _Batch(self._sealed, self._sealed_position, applied, known)
-        self._sealed = {name: Changes() for name in self._sealed}
+        self._sealed = {name: TableChanges(changes.layout) for name, changes in self._sealed.items()}
         self._sealed_bytes = 0
         if wait:
             self._commit(batch)
@@ -169,8 +170,8 @@ class Applier:
 
     def _commit(self, batch: _Batch) -> None:
         try:
-            if self._open or any(batch.changes.values()):
-                self._begin()
+            if self._open or any(changes.parts for changes in batch.changes.values()):
+                self._begin(batch.changes)
                 self._write(batch.changes)
                 self._record(batch)
                 reached("stream:batch_written")
@@ -196,9 +197,13 @@ class Applier:
         if changed != 1:
             raise StreamStopped(self.stream_id)
 
-    def _begin(self) -> None:
+    def _begin(self, collected: dict[str, TableChanges]) -> None:
         if self._open:
             return
+        for changes in collected.values():
+            for part in changes.parts:
+                if isinstance(part, RowEvents):
+                    self._events.prepare(part.format)
         self.connection.execute("START TRANSACTION")
         self._open = True
         row = self.connection.one(
@@ -216,7 +221,11 @@ class Applier:
                 self.connection.close()  # the server rolls back a connection that goes away
         self._open = False
 
-    def _write(self, collected: dict[str, Changes]) -> None:
+    def _write(self, collected: dict[str, TableChanges]) -> None:
         for name, changes in collected.items():
-            if changes:
-                self._writers[name].write(changes)
+            for part in changes.parts:
+                if isinstance(part, Changes):
+                    self._writers[name].write(part)
+                elif not self._events.write(part, changes.layout):
+                    self._writers[name].write(part.decoded(changes.layout))
+            changes.clear()

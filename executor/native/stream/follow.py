@@ -31,7 +31,6 @@ from executor.native.servers import ServerError
 from executor.native.stream.apply import Applier
 from executor.native.stream.ddl import Effect, effect_of, names_in
 from executor.native.stream.layout import TableLayout
-from executor.native.stream.match import matching_row
 from executor.native.stream.reach import clock_offset, differing, lacks, logs_cascades, reaches_further
 from executor.native.stream.repeat import Repeater
 from planner.document import OnDdl
@@ -95,7 +94,7 @@ class Follower:
         self._position = positions.parse(applier.position)
         self._last_commit = time.monotonic()
         self._awaited: str | None = None
-        self._marked = self._tells = False
+        self._marked = self._follows = False
         self._stop_after: StopAtDdl | None = None
         self._begin: Begin | None = None
         self._decoders: dict[TableVersion, Decoder] = {}
@@ -118,7 +117,7 @@ class Follower:
 
     def _follow(self, token: str | None) -> None:
         self._awaited = token
-        self._tells = token is None
+        self._follows = token is None
         while not self._stopping():
             if token is not None and self._awaited is None and not self._marked:
                 return
@@ -162,29 +161,8 @@ class Follower:
             if len(self._decoders) >= _DECODERS_KEPT:
                 self._decoders.clear()
             decode = self._decoders[change.table] = self._decoder(change.table, layout)
-        if not layout.key:
-            self._rows_without_key(change, layout, decode)
-            self._applier.spill_if_large()
-            return
-        if change.kind is RowsKind.INSERT:
-            for (after,) in decode(change.rows):
-                self._applier.put(layout.name, *after)
-        elif change.kind is RowsKind.DELETE:
-            for (before,) in decode(change.rows):
-                self._applier.delete(layout.name, before[0])
-        elif change.kind is RowsKind.UPDATE:
-            for before, after in decode(change.rows):
-                if before[0] != after[0]:
-                    self._applier.delete(layout.name, before[0])
-                self._applier.put(layout.name, *after)
+        self._applier.take(change, decode, self._reader.format if self._follows else b"")
         self._applier.spill_if_large()
-
-    def _rows_without_key(self, change: RowsChange, layout: TableLayout, decode: Decoder) -> None:
-        for images in decode(change.rows):
-            if change.kind is not RowsKind.INSERT:
-                self._applier.remove(layout.name, matching_row(layout, images[0][0]))
-            if change.kind is not RowsKind.DELETE:
-                self._applier.put(layout.name, (), images[-1][1])
 
     def _decoder(self, table: TableVersion, layout: TableLayout) -> Decoder:
         """Gives the copied columns as rows, and the key's, or all of a table without one, as keys."""
@@ -315,7 +293,7 @@ class Follower:
     def _commit(self, timestamp: int, *, known: float = 0.0, wait: bool = True) -> None:
         before = self._applier.position
         self._applier.commit(timestamp + self._ahead if timestamp else 0.0, known, wait=wait)
-        if self._tells and (wait or self._applier.position != before):
+        if self._follows and (wait or self._applier.position != before):
             self._went_on()
         self._marked = False
         self._last_commit = time.monotonic()

@@ -8,49 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from executor.errors import MovetablesError
 from executor.native.servers import Connection, ServerError, quote
+from executor.native.stream.changes import Changes
 from executor.native.stream.index_zero import refused_by_strict_mode, rows_at_once, write_index_zero, zeros_in
 from executor.native.stream.large import RAISE_PACKET, LargeValues
 from executor.native.stream.layout import TableLayout
 
 STATEMENT_BYTES = 1_000_000
 KEYS_PER_DELETE = 500
-CHANGE_BYTES = 200
-"""About what Python keeps for one change beside the text of its row."""
 _PACKET_ROOM = 4096
 _SHOWN = 200
 _ROW_ALIAS = "`_movetables_row`"
-
-Keys = tuple[bytes, ...]
-
-
-@dataclass
-class Changes:
-    """Changes of one table. `rows` holds the last state of each key, None for a row that is gone.
-
-    `ordered` holds the changes of a table without a key instead: (True, the condition that the row matches that is
-    gone) or (False, a new row).
-    """
-
-    rows: dict[Keys, bytes | None] = field(default_factory=dict)
-    ordered: list[tuple[bool, bytes]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.ordered)
-
-    def add(self, later: Changes) -> None:
-        """Takes over what `later` holds, and empties it."""
-        self.rows.update(later.rows)
-        self.ordered += later.ordered
-        later.clear()
-
-    def clear(self) -> None:
-        """Forgets everything."""
-        self.rows.clear()
-        self.ordered.clear()
 
 
 class _HoldsIndexZero(Exception):
@@ -88,7 +58,7 @@ class TableWriter:
         return f" AS {_ROW_ALIAS} ON DUPLICATE KEY UPDATE {new}".encode()
 
     def write(self, changes: Changes) -> None:
-        """Writes `changes` and empties it.
+        """Writes `changes`.
 
         Raises ServerError when the same may succeed later, MovetablesError when the target refuses or changes a value,
         takes another number of rows than it was given, or a row is larger than its max_allowed_packet.
@@ -101,7 +71,6 @@ class TableWriter:
                 raise self._unexpected("deleted more rows than there were keys", sql)
         self._put(self._upsert, self._after, [row for row in changes.rows.values() if row is not None])
         self._write_ordered(changes.ordered)
-        changes.clear()
 
     def _write_ordered(self, ordered: Sequence[tuple[bool, bytes]]) -> None:
         new: list[bytes] = []
