@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from executor.errors import MovetablesError, Refused
-from executor.native.vdiff.repair import require_repairable
+from executor.native.vdiff.repair import Repairer, require_repairable
+from executor.native.vdiff.repair_whole import WholeRepairer
 from tests.cluster import vdiff_move
 from tests.cluster.test_vdiff_command import command, environment
 from tests.cluster.vdiff_move import (
@@ -59,6 +60,18 @@ def test_rows_are_repaired_while_they_change(move: Move) -> None:
             assert not move.vdiff(repair=True).has_mismatch
             assert not move.vdiff().has_mismatch
     assert writers.written > 50
+
+
+@pytest.mark.parametrize("key", ["id INT PRIMARY KEY", "id INT"])
+def test_rows_that_a_repair_did_not_change_still_differ(move: Move, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """They are really looked at again."""
+    for repairer in (Repairer, WholeRepairer):
+        monkeypatch.setattr(repairer, "repair", lambda *_: None)
+    move.begin(f"{key}, v INT", MANY)
+    move.on_target("UPDATE t SET v=-1 WHERE id=5", "DELETE FROM t WHERE id=6")
+    table = only_table(move.vdiff(repair=True))
+    assert (table.matching, table.repaired) == (2998, 0)
+    assert table.has_mismatch
 
 
 def test_a_wrong_owner_of_a_unique_value_gives_it_back(move: Move) -> None:

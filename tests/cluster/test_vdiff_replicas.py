@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from executor.errors import TimedOut
-from executor.native.servers import connect
+from executor.native.binlog.positions import parse
+from executor.native.servers import Connection, connect
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.report import VDiffReport
 from executor.native.vdiff.run import run_vdiff
+from executor.native.vdiff.sides import replica_position
 from executor.native.waiting import wait_until
 from tests.cluster import vdiff_move
 from tests.cluster.test_vdiff_command import command, environment
 from tests.cluster.vdiff_move import KEYSPACE, MANY, WORKFLOW, Move, counters
 
 servers, move = vdiff_move.servers, vdiff_move.move
+
+
+@contextmanager
+def replica_of_target(move: Move, delay: int = 0) -> Iterator[Connection]:
+    """Makes the third server a replica of the target, for a time; it applies everything `delay` seconds late."""
+    target = move.target.login
+    with connect(move.topology.login) as connection:
+        words = connection.flavor.replication
+        connection.execute(words.change, [target.host, target.port, target.user, target.password])
+        if delay:
+            late = "MASTER TO MASTER_DELAY" if connection.flavor.mariadb else "REPLICATION SOURCE TO SOURCE_DELAY"
+            connection.execute(f"CHANGE {late}={delay}")
+        try:
+            connection.execute(words.start)
+            with move.connect_target() as primary:
+                wanted = parse(primary.position())
+            wait_until(lambda: parse(replica_position(connection)).contains(wanted), 60, "the replica to have it all")
+            yield connection
+        finally:
+            connection.execute(words.stop)
+            connection.execute(words.forget)
 
 
 def test_a_replica_is_read_once_it_has_caught_up(move: Move) -> None:
@@ -28,15 +53,9 @@ def test_a_replica_is_read_once_it_has_caught_up(move: Move) -> None:
         options = VDiffOptions(filtered_replication_wait_time=2, tablet_types=("REPLICA",))
         return run_vdiff(move.source.login, target, KEYSPACE, WORKFLOW, options=options, read_target=replica)
 
-    with connect(replica) as connection:
-        words = connection.flavor.replication
-        connection.execute(words.change, [target.host, target.port, target.user, target.password])
-        with pytest.raises(TimedOut, match="replica topology did not get to"):
-            vdiff()
-        connection.execute(words.start)
-        there = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='dst' AND table_name='t'"
-        wait_until(lambda: bool(connection.value(there)), 30, "the table to be on the replica")
-        wait_until(lambda: connection.value("SELECT COUNT(*) FROM dst.t") == 3000, 30, "its rows to be there")
+    with pytest.raises(TimedOut, match="replica topology did not get to"):
+        vdiff()
+    with replica_of_target(move) as connection:
         assert counters(vdiff()) == (3000, 0, 0, 0)
         # What is wrong on the replica alone is not what the target serves, and no difference of the target.
         connection.execute("SET SESSION sql_log_bin=0")
@@ -45,8 +64,6 @@ def test_a_replica_is_read_once_it_has_caught_up(move: Move) -> None:
         connection.execute("UPDATE dst.t SET v=7 WHERE id=7")
         move.on_target("UPDATE t SET v=0 WHERE id=100")
         assert counters(vdiff()) == (2999, 1, 0, 0)
-        connection.execute(words.stop)
-        connection.execute(words.forget)
 
 
 def test_a_tablet_type_that_nobody_has_is_an_error_that_says_so(move: Move, tmp_path: Path) -> None:

@@ -176,10 +176,11 @@ PACE = 0.004
 
 
 class Writers:
-    """Threads that change rows of the source all the time until stopped."""
+    """Threads that change rows of the source all the time until stopped, `pace` seconds apart."""
 
-    def __init__(self, move: Move, *statements: Callable[[random.Random], str]) -> None:
+    def __init__(self, move: Move, *statements: Callable[[random.Random], str], pace: float = PACE) -> None:
         self._stop = threading.Event()
+        self._pace = pace
         self.written = 0
         self.errors: list[ServerError] = []
         self._threads = [threading.Thread(target=self._write, args=(move, i, statements)) for i in range(2)]
@@ -194,7 +195,8 @@ class Writers:
                     self.errors.append(error)
                     return
                 self.written += 1
-                self._stop.wait(PACE)
+                if self._pace:
+                    self._stop.wait(self._pace)
 
     def __enter__(self) -> Writers:
         for thread in self._threads:

@@ -77,9 +77,12 @@ DIFFERENCES = {
     ),
     "JSON null": _one("JSON", "NULL", "'null'"),
     "JSON spacing": _one("JSON", "'{\"a\":1}'", "'{\"a\": 1}'", "mariadb"),
-    "one byte of a blob": _one(
-        "LONGBLOB", "CONCAT(REPEAT('x',100000),'y')", "CONCAT(REPEAT('x',100000),'z')", look_alike=True
+    "one bit of a blob": _one(
+        "LONGBLOB", "CONCAT(REPEAT('x',100000),'x')", "CONCAT(REPEAT('x',100000),'y')", look_alike=True
     ),
+    "one bit of a text": _one("TEXT", "'abc'", "'cbc'"),
+    "one bit of a number": _one("BIGINT", "4611686018427387904", "0"),
+    "one bit of a double": _one("DOUBLE", "1e0", "1.0000000000000002e0"),
     "zero date": _one("DATE", "'0000-00-00'", "NULL"),
     "date with zero parts": _one("DATE", "'2024-00-10'", "'2024-00-11'"),
 }

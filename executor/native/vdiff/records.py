@@ -139,6 +139,15 @@ def save_table(connection: Connection, vdiff_id: int, table: TableReport, last_k
     )
 
 
+def save_rows(connection: Connection, vdiff_id: int, rows: Mapping[str, int]) -> None:
+    """Records how many rows tables have."""
+    for table, number in rows.items():
+        connection.execute(
+            f"UPDATE {SCHEMA}.vdiff_table SET table_rows=%s WHERE vdiff_id=%s AND table_name=%s",
+            [number, vdiff_id, table],
+        )
+
+
 def state(connection: Connection, vdiff_id: int) -> str | None:
     """The state of a VDiff now; None when it was deleted."""
     value = connection.value(f"SELECT state FROM {SCHEMA}.vdiff WHERE id=%s", [vdiff_id])

@@ -18,6 +18,11 @@ RowText = Mapping[str, str]
 """One row of a sample: column name to its value as text."""
 
 
+def rows_expected(state: str, compared: int, believed: int) -> int:
+    """How many rows a table has, of which so many were compared and so many are believed to be there."""
+    return compared if state == COMPLETED else max(compared, believed)
+
+
 @dataclass(frozen=True)
 class TableReport:
     """What was found in one table.
@@ -146,15 +151,19 @@ class VDiffReport:
     def progress(self, now: float) -> tuple[float, str]:
         """(percentage, ETA as text or "") at time `now`.
 
-        Like Vitess: two decimals; an ETA only from 1 % on, and none that is more than a year away.
+        Like Vitess: two decimals; an ETA only from 1 % on, and none that is more than a year away. But of tables that
+        are done, what was compared counts, and not what was expected, and nothing is rounded on the way.
         """
-        expected = sum(table.table_rows for table in self.tables)
-        percentage = min(100.0, round(self.rows_compared / expected * 100, 2)) if expected else 0.0
-        whole = int(percentage)
-        if whole < 1 or self.started_at is None:
+        compared = self.rows_compared
+        expected = sum(rows_expected(table.state, table.rows_compared, table.table_rows) for table in self.tables)
+        percentage = min(100.0, round(compared / expected * 100, 2)) if any(t.table_rows for t in self.tables) else 0.0
+        if percentage < 1 or self.started_at is None:
             return percentage, ""
-        left = int(now - self.started_at) / whole * (100 - whole)
-        return percentage, time_text(now + left) if left < _YEAR else ""
+        counted_at = max(table.updated_at for table in self.tables)
+        if not self.started_at < counted_at <= now:
+            counted_at = now
+        left = (counted_at - self.started_at) / compared * (expected - compared)
+        return percentage, time_text(counted_at + left) if left < _YEAR else ""
 
     def to_document(self, now: float, verbose: bool = False) -> dict[str, Any]:
         """The report in Vitess's JSON shape and order of keys.

@@ -17,6 +17,7 @@ from executor.native.stream.layout import describe_tables
 from executor.native.vdiff import records
 from executor.native.vdiff.compare import Readers, TableComparison
 from executor.native.vdiff.confirm import Confirmer, Marking, require_running
+from executor.native.vdiff.expected import Expected
 from executor.native.vdiff.moment import same_moment
 from executor.native.vdiff.options import VDiffOptions
 from executor.native.vdiff.pairs import Pair, pairs_of
@@ -168,8 +169,7 @@ class _Run:
         self._record = record
         self._progress = progress
         self._saved = 0.0
-        self._began = time.monotonic()
-        self._before = 0
+        self._expected: Expected
 
     def run(self) -> VDiffReport:
         identity = self._record.id
@@ -214,7 +214,7 @@ class _Run:
         return connect(self._sides.target)
 
     def _connect_repair(self) -> Connection:
-        return connect(self._sides.target, apply=True)
+        return connect(self._sides.target, apply=True, local_files=True)
 
     def _compare(self) -> None:
         record = self._record
@@ -224,8 +224,14 @@ class _Run:
             if not sidecar.exists(source):
                 sidecar.ensure(source)
             pairs = pairs_of(source, self._connection, stream, [table.table for table in report.tables])
-        self._before = report.rows_compared
         with ExitStack() as stack:
+            self._expected = Expected(
+                lambda: connect(self._sides.read_target),
+                [pairs[table.table].target for table in report.tables],
+                report.tables,
+                record.options.limit,
+            )
+            stack.callback(self._expected.close)
             marking = Marking(
                 self._connect_source,
                 self._connect_target,
@@ -265,7 +271,7 @@ class _Run:
                 continue
             pair, started = pairs[table.table], replace(table, state=STARTED)
             if pair.whole:
-                done.append(self._compare_whole(pair, started, marking, done, tables))
+                done.append(self._compare_whole(pair, started, marking, done))
                 continue
             comparison = TableComparison(
                 readers,
@@ -278,7 +284,7 @@ class _Run:
                 last_keys[table.table],
                 pair.chunk_rows,
             )
-            self._compare_table(comparison, done, tables)
+            self._compare_table(comparison, done)
             done.append(comparison.report)
 
     def _compare_whole(
@@ -287,7 +293,6 @@ class _Run:
         table: TableReport,
         marking: Marking,
         done: Sequence[TableReport],
-        tables: Sequence[TableReport],
     ) -> TableReport:
         if self._record.options.limit is not None:
             raise Refused(
@@ -299,7 +304,8 @@ class _Run:
         def tell(_: str) -> None:
             if time.monotonic() - self._saved >= SAVE_SECONDS:
                 self._saved = time.monotonic()
-                self._tell(table, done, tables)
+                self._tell(table, done)
+                self._count(table.table)
                 self._heed_stop()
             self._check()
 
@@ -336,17 +342,16 @@ class _Run:
             comparison.run()
         return comparison
 
-    def _compare_table(
-        self, comparison: TableComparison, done: Sequence[TableReport], tables: Sequence[TableReport]
-    ) -> None:
+    def _compare_table(self, comparison: TableComparison, done: Sequence[TableReport]) -> None:
         ended = ERROR
         try:
             for _ in comparison.chunks():
                 self._patience.renew()
-                self._tell(comparison.report, done, tables)
+                self._tell(comparison.report, done)
                 if time.monotonic() - self._saved >= SAVE_SECONDS:
                     self._save(comparison)
                     crashpoints.reached("vdiff.saved")
+                    self._count(comparison.report.table)
                     self._heed_stop()
                 self._check()
             ended = COMPLETED
@@ -370,11 +375,10 @@ class _Run:
         if records.state(self._connection, self._record.id) != STARTED:
             raise _Stopped
 
-    def _tell(self, report: TableReport, done: Sequence[TableReport], tables: Sequence[TableReport]) -> None:
-        if self._progress is None:
-            return
-        total = max(sum(table.table_rows for table in tables), 1)
-        compared = report.rows_compared + sum(table.rows_compared for table in done)
-        rate = (compared - self._before) / max(time.monotonic() - self._began, 0.001)
-        eta = (total - compared) / rate if rate > 0 and compared < total else None
-        self._progress.update(f"comparing {report.table}", done=compared, total=total, rate=rate, eta=eta)
+    def _tell(self, report: TableReport, done: Sequence[TableReport]) -> None:
+        if self._progress is not None:
+            compared, total, rate, eta = self._expected.progress(done, report)
+            self._progress.update(f"comparing {report.table}", done=compared, total=total, rate=rate, eta=eta)
+
+    def _count(self, table: str) -> None:
+        records.save_rows(self._connection, self._record.id, self._expected.look(table))
