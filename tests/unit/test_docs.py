@@ -80,6 +80,16 @@ def test_every_step_kind_is_described() -> None:
     assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == list(STEP_KINDS)
 
 
+def test_every_hard_case_names_a_test_or_a_refusal_that_exists() -> None:
+    page = text("docs/hard-cases.md")
+    for name in set(re.findall(r"`((?:tests/unit/)?test_\w+\.py)`", page)):
+        assert (ROOT / (name if "/" in name else f"tests/cluster/{name}")).exists(), name
+    assert set(re.findall(r"MT\d+", page)) <= set(CODES)
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| Case |")]
+    unproven = [row for row in rows if not re.search(r"test_\w+\.py|MT\d+|\w+\.md\)", row)]
+    assert unproven == []
+
+
 def keys_of(schema: dict[str, Any]) -> Iterator[str]:
     """Every key that a schema names, wherever it does."""
     for name, value in schema.items():
