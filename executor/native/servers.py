@@ -226,7 +226,7 @@ def connect(
             host=login.host,
             port=login.port,
             user=login.user,
-            password=login.password,
+            password=login.password.encode(),  # pymysql would take latin1 for text
             database=database,
             charset="utf8mb4",
             autocommit=True,

@@ -41,7 +41,7 @@ tablets:
   zone1-0000000101: {{keyspace: commerce, type: replica, host: 127.0.0.1, port: {nobody}}}
   zone1-0000000200: {{keyspace: customer, type: primary, host: 127.0.0.1, port: {customer}}}
 """
-PASSWORD = "a-long-password"
+PASSWORD = 'a long pä"ss%w{o}rd`$#@:/?'
 MOVER, READER = "mover", "reader"
 PLAN = """
 version: 1
