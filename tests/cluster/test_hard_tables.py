@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from executor.native.observe.server import observe_server
-from executor.native.servers import connect
+from executor.native.servers import ServerError, connect
 from planner.document import SourceTables
 from planner.steps.vdiff import VDiff
 from tests.cluster import moving
@@ -126,6 +126,21 @@ def test_what_a_move_cannot_carry_is_named_before_anything_is_changed(move: Movi
     words = ("counting is of kind SEQUENCE", "counted takes the default", "DROP SYSTEM VERSIONING", "WITHOUT OVERLAPS")
     for said in ("seen is of kind VIEW", *(words if flavor == "mariadb" else ())):
         assert said in texts
+
+
+def test_a_table_that_the_target_refuses_leaves_nothing_behind(move: Moving) -> None:
+    with move.source() as source:
+        source.execute("SET SESSION innodb_strict_mode=0")
+        source.execute("CREATE TABLE fine (id INT PRIMARY KEY)")
+        columns = ", ".join(f"c{n} CHAR(255) CHARACTER SET latin1" for n in range(40))
+        source.execute(f"CREATE TABLE heavy (id INT PRIMARY KEY, {columns})")
+    move.move = replace(move.move, tables=("fine", "heavy"))
+    with pytest.raises(ServerError, match="Row size too large"):
+        move.perform("create_workflow")
+    move.assert_nothing_left()
+    assert move.topology().routing_rules == ()
+    with move.target() as target:
+        assert target.query("SHOW TABLES") == []
 
 
 @pytest.mark.servers("mysql")
