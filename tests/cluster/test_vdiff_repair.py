@@ -164,6 +164,21 @@ def test_a_row_that_the_target_takes_for_a_duplicate_ends_a_repair_that_leaves_a
     assert counters(move.vdiff()) == (1, 0, 2, 0)
 
 
+def test_rows_larger_than_the_packets_of_the_target_are_repaired(move: Move) -> None:
+    move.begin("v INT, b LONGBLOB", "SELECT seq, REPEAT(UNHEX('00275CFF'), 500000) FROM seq_1_to_3")
+    packet = "SET GLOBAL max_allowed_packet={}"
+    with move.connect_target() as target:
+        before = target.value("SELECT @@global.max_allowed_packet")
+        target.execute("DELETE FROM t WHERE v<3")
+        target.execute("INSERT INTO t VALUES (3, NULL)")
+        target.execute(packet.format(1 << 20))
+        try:
+            report = move.vdiff(repair=True)
+        finally:
+            target.execute(packet.format(before))
+    assert (counters(report), only_table(report).repaired) == ((3, 0, 0, 0), 3)
+
+
 def test_more_rows_than_can_be_rewritten_at_once_are_left(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("repair_whole", "whole"):
         monkeypatch.setattr(f"executor.native.vdiff.{module}.MOST_KINDS", 3)

@@ -17,6 +17,7 @@ from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.servers import Connection, ServerError
 from executor.native.stream.index_zero import write_index_zero, zeros_expression
+from executor.native.stream.large import LargeValues
 from executor.native.stream.layout import TableLayout
 from executor.native.vdiff.confirm import Marking, require_running
 from executor.native.vdiff.digest import Connect
@@ -28,6 +29,7 @@ MOST_KINDS = 50_000
 """So many different rows are rewritten at once, in one transaction."""
 KINDS_PER_SCAN = 10_000
 STATEMENT_BYTES = 1_000_000
+PACKET_ROOM = 4096
 ER_DUP_ENTRY = 1062
 
 
@@ -55,10 +57,14 @@ class WholeRepairer:
             for chosen in scans:
                 self._marking.tell(f"repairing {pair.source.name}")
                 target.execute(f"DELETE FROM {pair.target.qualified} WHERE {_among(pair.target, chosen)}")
+            into = f"INSERT INTO {pair.target.qualified} ({pair.target.column_list}) VALUES ".encode()
+            largest = int(target.value("SELECT @@max_allowed_packet")) - PACKET_ROOM - len(into)
             for chosen in scans:
-                for values, zeros in _values(source, pair.source, chosen):
+                for values, zeros in _values(source, pair.source, chosen, min(STATEMENT_BYTES, largest)):
                     self._marking.tell(f"repairing {pair.source.name}")
-                    self._insert(target, pair.target, values, zeros)
+                    with LargeValues(target, f"a row of {pair.target.name}") as large:
+                        short = large.shortened(pair.target, values) if len(values) > largest else values
+                        _insert(target, pair.target, into + short, zeros)
             reached("vdiff.repairing")
             target.execute("COMMIT")
         reached("vdiff.repaired")
@@ -74,29 +80,32 @@ class WholeRepairer:
         record = sidecar.stream(target, self._keyspace, self._workflow)
         require_running(record, self._keyspace, self._workflow)
 
-    def _insert(self, target: Connection, layout: TableLayout, values: bytes, zeros: int) -> None:
-        statement = f"INSERT INTO {layout.qualified} ({layout.column_list}) VALUES ".encode() + values
-        try:
-            if zeros:
-                write_index_zero(target, layout, statement, zeros)
-            else:
-                target.execute(statement)
-        except ServerError as error:
-            if error.errno != ER_DUP_ENTRY:
-                raise
-            raise MovetablesError(
-                f"{layout.name} cannot be repaired: the target takes a row of the source for a duplicate of another "
-                f"that the source has too: {error.message}",
-                "compare the unique keys and their collations in SHOW CREATE TABLE of both sides",
-            ) from error
+
+def _insert(target: Connection, layout: TableLayout, statement: bytes, zeros: int) -> None:
+    try:
+        if zeros:
+            write_index_zero(target, layout, statement, zeros)
+        else:
+            target.execute(statement)
+    except ServerError as error:
+        if error.errno != ER_DUP_ENTRY:
+            raise
+        raise MovetablesError(
+            f"{layout.name} cannot be repaired: the target takes a row of the source for a duplicate of another "
+            f"that the source has too: {error.message}",
+            "compare the unique keys and their collations in SHOW CREATE TABLE of both sides",
+        ) from error
 
 
 def _among(layout: TableLayout, hashes: Sequence[str]) -> str:
     return f"{row_hash(layout.columns)} IN ({','.join(repr(name) for name in hashes)})"
 
 
-def _values(source: Connection, layout: TableLayout, hashes: Sequence[str]) -> Iterator[tuple[bytes, int]]:
-    """The rows with one of `hashes` as they arrive: (tuples with commas, how many indexes 0 of an ENUM are in them)."""
+def _values(source: Connection, layout: TableLayout, hashes: Sequence[str], most: int) -> Iterator[tuple[bytes, int]]:
+    """The rows with one of `hashes` as they arrive: (tuples with commas, how many indexes 0 of an ENUM are in them).
+
+    Of at most `most` bytes, but for a row that is larger by itself.
+    """
     piece: list[bytes] = []
     size = 0
     sql = f"SELECT CAST({layout.tuple_expression} AS BINARY),{zeros_expression(layout)} FROM {layout.qualified}"
@@ -110,7 +119,7 @@ def _values(source: Connection, layout: TableLayout, hashes: Sequence[str]) -> I
             if int(zeros):
                 yield text, int(zeros)
                 continue
-            if piece and size + len(text) > STATEMENT_BYTES:
+            if piece and size + len(text) > most:
                 yield b",".join(piece), 0
                 piece, size = [], 0
             piece.append(text)
