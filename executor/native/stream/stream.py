@@ -108,7 +108,7 @@ class Stream:
         deadline = time.monotonic() + XA_SECONDS
         while prepared := source.query("XA RECOVER"):
             if time.monotonic() > deadline:
-                names = ", ".join(repr(row["data"]) for row in prepared[:3])
+                names = ", ".join(_shown(row["data"]) for row in prepared[:3])
                 raise MovetablesError(
                     f"the source has prepared XA transactions ({names}), whose rows a copy would miss",
                     "commit or roll them back (XA RECOVER lists them), then apply again",
@@ -153,6 +153,11 @@ class Stream:
             if not changed:
                 raise StreamStopped(record.id)
             sidecar.log(target, record.id, "State Changed", StreamState.RUNNING, "copy finished")
+
+
+def _shown(xid: str | bytes) -> str:
+    """The name of an XA transaction, which MariaDB gives as bytes."""
+    return repr(xid.decode("utf-8", "backslashreplace") if isinstance(xid, bytes) else xid)
 
 
 def _server_id(record: sidecar.StreamRecord) -> int:
