@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from executor.native.servers import quote
+from executor.native.vdiff.options import VDiffOptions
+from executor.native.vdiff.run import run_vdiff
 from planner.cluster import StreamState
 from tests.cluster import moving
-from tests.cluster.moving import DATABASE, SOURCE, TARGET, Moving
+from tests.cluster.moving import ALIAS, DATABASE, NAME, SOURCE, TARGET, Moving
 
 pytestmark = pytest.mark.servers("mariadb", "mysql", "mariadb-mysql", "mysql-mariadb")
 
@@ -126,6 +128,29 @@ def test_many_rows_of_four_megabytes_in_one_chunk_and_one_transaction(move: Movi
         move.on(SOURCE, "UPDATE r SET v=2, id=id+100")
         move.catch_up()
         equal(move)
+
+
+def test_vdiff_sees_into_rows_that_are_larger_than_a_packet_and_repairs_them(move: Moving) -> None:
+    definition = ", ".join(("v INT", *COLUMNS))
+    move.tables(f"CREATE TABLE r (id INT PRIMARY KEY, {definition})", f"CREATE TABLE k (id INT, {definition})")
+    move.on(SOURCE, *(f"INSERT INTO {table} VALUES {row(number, 4 * MIB)}" for table in "rk" for number in (1, 2)))
+    move.running()
+    assert differing(move) == {"r": 0, "k": 0}
+    change = f"UPDATE r SET b=INSERT(b, {100 * 1024}, 1, 'x') WHERE id=2"
+    move.on(TARGET, f"SET GLOBAL max_allowed_packet={64 * MIB}")  # for the functions of the next statements
+    move.on(TARGET, "SET @movetables_apply=1", change, change.replace(" r ", " k "))
+    move.on(TARGET, f"SET GLOBAL max_allowed_packet={MIB}")
+    assert differing(move) == {"r": 1, "k": 2}
+    assert differing(move, tables=("r",), repair=True) == {"r": 0}
+    assert differing(move, tables=("r",)) == {"r": 0}
+
+
+def differing(move: Moving, *, tables: tuple[str, ...] | None = None, repair: bool = False) -> dict[str, int]:
+    """How many rows of each table a VDiff finds to differ, be extra or be missing."""
+    source, target = (move.pair.cluster.logins.tablet(ALIAS[keyspace]) for keyspace in (SOURCE, TARGET))
+    report = run_vdiff(source, target, TARGET, NAME, tables=tables, options=VDiffOptions(repair=repair))
+    assert report.state == "completed"
+    return {table.table: table.mismatched + table.extra_source + table.extra_target for table in report.tables}
 
 
 @pytest.mark.servers("mysql")

@@ -59,6 +59,16 @@ def test_digests_tell_equal_from_different(what: str, sides: tuple[Connection, C
     assert here.hash != there.hash
 
 
+@pytest.mark.servers("mariadb-mysql", "mysql-mariadb")
+def test_keys_of_numbers_that_the_servers_write_in_two_ways(servers: list[LocalServer]) -> None:
+    with fresh_move(servers) as move:
+        keys = "(1.736033744707875e-15, 0.00001, 1), (0.5, 0.5, 2), (9223372036854775808, 1, 3)"
+        move.begin("f DOUBLE, g FLOAT, v INT, PRIMARY KEY (f, g)", f"VALUES {keys}")
+        assert counters(move.vdiff()) == (3, 0, 0, 0)
+        move.on_target("UPDATE t SET v=9 WHERE v=1")
+        assert counters(move.vdiff()) == (2, 0, 1, 1)
+
+
 def test_every_difference_in_one_value_is_found_and_shown(servers: list[LocalServer], flavor: str) -> None:
     planted = list(differences(flavor).items())
     names = [[f"c{i}_{part}" for part in range(len(found.types))] for i, (_, found) in enumerate(planted)]

@@ -26,11 +26,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from executor.native.servers import quote
+from executor.native.stream.large import LARGE_VALUE
 from executor.native.stream.layout import literal_expression
 from planner.cluster import Column
 from planner.column_types import AS_NUMBER, BINARY, FLOATS, INTEGERS, TEMPORAL, TEXT
 
 _PLAIN = TEMPORAL | {"decimal"}
+_LARGE_TYPES = frozenset({"mediumtext", "longtext", "mediumblob", "longblob"})
 
 NO_VALUE = "_binary'N'"
 """Stands for NULL; no number and no date is a letter."""
@@ -53,21 +55,43 @@ def rows_hash(columns: Sequence[Column], order: str) -> str:
     return f"SHA2(GROUP_CONCAT({row_expression(columns)}{by} SEPARATOR ''),256)"
 
 
+def _short(name: str) -> str:
+    """The bytes of a value, or the hash of those that no function of a server may return, see max_allowed_packet."""
+    return f"IF(LENGTH({name})>{LARGE_VALUE},CAST(SHA2({name},512) AS BINARY),CAST({name} AS BINARY))"
+
+
+def _float(name: str, kind: str) -> str:
+    """All digits of a FLOAT or DOUBLE, the same on both servers.
+
+    A FLOAT's own text has six digits, and what MySQL computes is cut at 22 characters. From 2^-64 to 1 one server
+    writes exponents where the other writes zeros, so such values are shown 2^64 times as large, which is exact; with a
+    letter, because others may be as large.
+    """
+    if kind == "double":
+        return f"IF({name}<1 AND {name}>-1 AND ABS({name})>={2**-64!r},CONCAT('a',{name}*{2**64}e0),{name})"
+    value = f"{name}*1e0"
+    scaled = " ".join(
+        f"WHEN ABS({value})>={2.0**-power!r} THEN CONCAT('{letter}',{name}*{2**power}e0)"
+        for letter, power in (("a", 64), ("b", 128), ("c", 192))
+    )
+    return f"CASE WHEN {name}=0 OR ABS({value})>=1 THEN {value} {scaled} END"
+
+
 def _parts(column: Column) -> Iterator[str]:
     name = quote(column.name)
     kind = column.data_type
     if kind in TEXT or kind in BINARY:
         length = f"LENGTH({name})"
         yield f"IFNULL({length},{NO_VALUE})" if column.nullable else length
-        yield name  # left out by CONCAT_WS when it is NULL
+        # Left out by CONCAT_WS when it is NULL.
+        yield _short(name) if kind in _LARGE_TYPES else name
         return
     if kind in INTEGERS:
         value = f"{name}+0" if "zerofill" in column.column_type else name
     elif kind in _PLAIN:
         value = name
     elif kind in FLOATS:
-        # All digits: a FLOAT's own text has six, and what MySQL computes is cut at 22 characters.
-        value = f"{name}*1e0" if kind == "float" else name
+        value = _float(name, kind)
     elif kind in AS_NUMBER:
         value = f"CAST({name} AS UNSIGNED)"
     else:

@@ -12,16 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from executor.crashpoints import reached
-from executor.errors import Refused, TimedOut
+from executor.errors import MovetablesError, Refused, TimedOut
 from executor.native import sidecar
 from executor.native.servers import ServerError, quote
 from executor.native.stream.index_zero import write_index_zero, zeros_expression
+from executor.native.stream.large import LargeValues
 from executor.native.stream.layout import TableLayout
 from executor.native.vdiff.confirm import LOCKED_SECONDS, LOCKED_TRIES, Marking, require_running
 from executor.native.vdiff.digest import Connect, KeyValues
 
 BATCH = 100
 STATEMENT_BYTES = 1_000_000
+PACKET_ROOM = 4096
 REVERSE = "_reverse"
 
 
@@ -54,12 +56,17 @@ class Repairer:
             self._source.execute("START TRANSACTION")
             try:
                 rows = self._source.query(
-                    f"SELECT {source.tuple_expression} AS r, {zeros_expression(source)} AS zeros "
+                    f"SELECT CAST({source.tuple_expression} AS BINARY) AS r, {zeros_expression(source)} AS zeros "
                     f"FROM {source.qualified} "
                     f"FORCE INDEX ({quote(source.key_name)}) WHERE {source.matching(keys)} LOCK IN SHARE MODE"
                 )
+                if any(row["r"] is None for row in rows):
+                    raise MovetablesError(
+                        f"a row of {source.name} is larger as text than max_allowed_packet of the source allows",
+                        "on the source: SET GLOBAL max_allowed_packet=1073741824; then resume the VDiff",
+                    )
                 self._marking.wait_for_marker(LOCKED_SECONDS)
-                self._write(target, keys, [(str(row["r"]), int(row["zeros"])) for row in rows])
+                self._write(target, keys, [(bytes(row["r"]), int(row["zeros"])) for row in rows])
                 reached("vdiff.repaired")
                 return
             except TimedOut:
@@ -76,7 +83,7 @@ class Repairer:
             "let the stream catch up, or write less; then resume the VDiff",
         )
 
-    def _write(self, target: TableLayout, keys: Sequence[KeyValues], rows: list[tuple[str, int]]) -> None:
+    def _write(self, target: TableLayout, keys: Sequence[KeyValues], rows: list[tuple[bytes, int]]) -> None:
         with self._target.transaction():
             self._target.query(
                 f"SELECT id FROM {sidecar.SCHEMA}.vreplication WHERE keyspace=%s AND workflow=%s FOR UPDATE",
@@ -86,12 +93,18 @@ class Repairer:
             require_running(record, self._keyspace, self._workflow)
             self._target.execute(f"DELETE FROM {target.qualified} WHERE {target.matching(keys)}")
             # A row of the target that has a unique value of one of these is wrong, or changes soon.
-            replace = f"REPLACE INTO {target.qualified} ({target.column_list}) VALUES "
-            for values in _grouped([row for row, zeros in rows if not zeros]):
+            replace = f"REPLACE INTO {target.qualified} ({target.column_list}) VALUES ".encode()
+            largest = int(self._target.value("SELECT @@max_allowed_packet")) - PACKET_ROOM - len(replace)
+            plain = [row for row, zeros in rows if not zeros and len(row) <= largest]
+            for values in _grouped(plain, min(STATEMENT_BYTES, largest)):
                 self._target.execute(replace + values)
             for row, zeros in rows:
-                if zeros:
-                    write_index_zero(self._target, target, (replace + row).encode(), zeros)
+                with LargeValues(self._target, f"a row of {target.name}") as large:
+                    short = large.shortened(target, row) if len(row) > largest else row
+                    if zeros:
+                        write_index_zero(self._target, target, replace + short, zeros)
+                    elif short is not row:
+                        self._target.execute(replace + short)
 
 
 def require_repairable(workflow: str) -> None:
@@ -103,11 +116,11 @@ def require_repairable(workflow: str) -> None:
         )
 
 
-def _grouped(rows: list[str]) -> list[str]:
-    groups: list[str] = []
+def _grouped(rows: list[bytes], most: int) -> list[bytes]:
+    groups: list[bytes] = []
     for row in rows:
-        if groups and len(groups[-1]) + len(row) < STATEMENT_BYTES:
-            groups[-1] += "," + row
+        if groups and len(groups[-1]) + len(row) < most:
+            groups[-1] += b"," + row
         else:
             groups.append(row)
     return groups
