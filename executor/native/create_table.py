@@ -23,7 +23,12 @@ _INDEX_LINE = re.compile(r"^\s*(?:(?:UNIQUE|FULLTEXT|SPATIAL) )?(?:KEY|INDEX) ")
 _CHECK_LINE = re.compile(r"^\s*CONSTRAINT .* CHECK ")
 _LARGE = re.compile(r"^\s*`(?:[^`]|``)+` (?:tiny|medium|long)?(?:text|blob)\b")
 _TEXT_DEFAULT = re.compile(r"\bDEFAULT ('(?:[^'\\]|''|\\.)*')")
-_FUNCTION_DEFAULT = re.compile(r"\bDEFAULT (?!current_timestamp\b)(\w+\((?:[^()']|\([^()']*\))*\))", re.IGNORECASE)
+_STRING = r"'(?:[^'\\]|''|\\.)*'"
+_INSIDE = rf"(?:[^()']|{_STRING}|\((?:[^()']|{_STRING}|\((?:[^()']|{_STRING}|\((?:[^()']|{_STRING})*\))*\))*\))*"
+_FUNCTION_DEFAULT = re.compile(
+    rf"{_STRING}|`(?:[^`]|``)*`|\bDEFAULT (?!current_timestamp\b)(?P<function>\w+\({_INSIDE}\))", re.IGNORECASE
+)
+"""Also finds strings and names, so that it does not look into them."""
 _OPTIONS_OF_MARIADB = re.compile(
     r" `?(?:PAGE_CHECKSUM|TRANSACTIONAL|PAGE_COMPRESSED|PAGE_COMPRESSION_LEVEL)`?='?\w+'?", re.IGNORECASE
 )
@@ -91,7 +96,7 @@ def _line(line: str, target: Flavor) -> str | None:
     if line.startswith(") "):
         return _OPTIONS_OF_MARIADB.sub("", text)
     text = _GIVEN_CHECK_NAME.sub(r"\1CHECK ", text)  # in MySQL such a name is taken for all tables of a database
-    text = _FUNCTION_DEFAULT.sub(r"DEFAULT (\1)", text)
+    text = _FUNCTION_DEFAULT.sub(lambda m: f"DEFAULT ({m['function']})" if m["function"] else m[0], text)
     return _TEXT_DEFAULT.sub(r"DEFAULT (\1)", text) if _LARGE.match(line) else text
 
 

@@ -194,6 +194,47 @@ def test_a_member_that_the_target_lacks_does_not_become_index_zero(move: Moving)
     assert "2 warnings after 1 ENUM values of index 0" in move.wait_for_error()
 
 
+def test_definitions_around_the_values(move: Moving, pairing: Pairing) -> None:
+    """Chains of generated columns under unique keys, spatial keys, full sets, values that no client gave."""
+    both_mysql = pairing == Pairing("mysql", "mysql")
+    functional = ", UNIQUE KEY f ((a+b))" if both_mysql else ""
+    srid, end = (" SRID 4326", ", 4326)") if both_mysql else ("", ")")
+    point = f"ST_GeomFromText('POINT(10 20)'{end}"
+    members = ",".join(f"'m{i}'" for i in range(64))
+    many = ",".join(f"'e{i}'" for i in range(300))
+    move.tables(
+        "CREATE TABLE chain (id INT PRIMARY KEY, a INT, b INT, c INT AS (a+b) VIRTUAL, d INT AS (c*2) STORED, "
+        "e VARCHAR(40) AS (CONCAT(d,'x')) VIRTUAL, w VARCHAR(10) DEFAULT (CONCAT('a','b')), UNIQUE KEY (d), KEY (c), "
+        f"CHECK (a<1000){functional})",
+        f"CREATE TABLE shape (id INT PRIMARY KEY, p POINT NOT NULL{srid}, v INT, SPATIAL INDEX (p))",
+        f"CREATE TABLE wide (id INT PRIMARY KEY, s SET({members}), e ENUM({many}), v INT)",
+        *(["CREATE TABLE nothing (id INT PRIMARY KEY, j JSON NOT NULL, v INT)"] if both_mysql else []),
+    )
+    move.on(
+        SOURCE,
+        ZERO,
+        "INSERT INTO chain (id,a,b) VALUES (1,1,2),(2,3,4)",
+        f"INSERT INTO shape VALUES (1,{point},1),(2,{point},2)",
+        "INSERT INTO wide VALUES (1,18446744073709551615,300,1),(2,9223372036854775808,256,1),(3,0,'no',1)",
+        *(["INSERT IGNORE INTO nothing (id) VALUES (1)"] if both_mysql else []),
+    )
+    move.running()
+    move.assert_equal()
+    move.on(
+        SOURCE,
+        ZERO,
+        "UPDATE chain SET a=a+10",
+        "INSERT INTO chain (id,a,b) VALUES (3,30,3)",
+        "DELETE FROM chain WHERE id=1",
+        "UPDATE shape SET v=3",
+        f"INSERT INTO shape VALUES (3,{point},3)",
+        "UPDATE wide SET v=2",
+        "INSERT INTO wide VALUES (4,'m63',255,1)",
+        *(["UPDATE nothing SET v=1", "INSERT IGNORE INTO nothing (id) VALUES (2)"] if both_mysql else []),
+    )
+    move.settled_equal()
+
+
 def test_sessions_in_other_zones_and_modes(move: Moving) -> None:
     move.tables(
         "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, at TIMESTAMP(3) DEFAULT CURRENT_TIMESTAMP(3) "

@@ -57,6 +57,11 @@ def test_for_mariadb(mysql: str, mariadb: str) -> None:
         ("KEY `IGNORED` (`a`)", "KEY `IGNORED` (`a`)"),
         ("`t` text DEFAULT 'abc\\'(' COMMENT 'DEFAULT 1'", "`t` text DEFAULT ('abc\\'(') COMMENT 'DEFAULT 1'"),
         ("`u` char(36) DEFAULT uuid()", "`u` char(36) DEFAULT (uuid())"),
+        (
+            "`c` char(9) DEFAULT concat('a)',lower(left('b''',1)))",
+            "`c` char(9) DEFAULT (concat('a)',lower(left('b''',1))))",
+        ),
+        ("`DEFAULT f(1)` int COMMENT 'DEFAULT uuid()'",) * 2,
         ("`d` datetime DEFAULT current_timestamp() ON UPDATE current_timestamp()",) * 2,
         ("`d` datetime DEFAULT (current_timestamp() + interval 1 day)",) * 2,
         ("CONSTRAINT `CONSTRAINT_1` CHECK (`i` > 0)", "CHECK (`i` > 0)"),
