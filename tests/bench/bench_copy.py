@@ -56,7 +56,7 @@ def fill_many(connection: Connection, _rows: int) -> list[str]:
     for name in names:
         _fill(connection, name, CREATE.format(name), f"INSERT INTO vt_commerce.{name} {_VALUES}", SMALL_ROWS)
     kinds = ("INT", "VARCHAR(40)", "DECIMAL(12,2)", "DATETIME", "DOUBLE")
-    values = ("seq", "SHA1(seq)", "seq / 7", "'2026-01-01' + INTERVAL seq SECOND", "seq / 7e0")
+    values = ("seq", "LEFT(SHA2(seq, 256), 40)", "seq / 7", "'2026-01-01' + INTERVAL seq SECOND", "seq / 7e0")
     columns = ", ".join(f"c{n} {kinds[n % 5]}" for n in range(1, WIDE_COLUMNS))
     exprs = ", ".join(values[n % 5] for n in range(1, WIDE_COLUMNS))
     create = f"CREATE TABLE vt_commerce.wide (id INT PRIMARY KEY, {columns}, KEY (c5), KEY (c6)) ENGINE=InnoDB"
