@@ -8,7 +8,7 @@ from collections.abc import Callable
 from executor.errors import MovetablesError, TimedOut
 from executor.native import sidecar
 from executor.native.binlog import positions
-from executor.native.observe.standstill import standstill
+from executor.native.cutover.standstill import standstill
 from executor.native.servers import Connection
 from planner.cluster import StreamState
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from executor.native import sidecar
-from executor.native.observe.standstill import standstill
+from executor.native.cutover.standstill import standstill
 from executor.native.servers import Connection
 from executor.native.stream.trouble import Trouble
 from executor.native.topology import TopologyState
