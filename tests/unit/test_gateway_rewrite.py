@@ -4,10 +4,16 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from executor.native.gateway import scan
 from executor.native.gateway.errors import GatewayError
 from executor.native.gateway.routing import Route, Target, parse_target
 from executor.native.gateway.scan import UnclosedLiteral, join, split
@@ -262,3 +268,29 @@ def test_any_bytes_are_taken_apart_or_refused(text: bytes) -> None:
         return
     assert join(shape, literals) == text
     analyse(shape)
+
+
+def possessive(parsed: Any) -> Iterator[Any]:
+    """What is repeated possessively, anywhere in a parsed pattern."""
+    for operator, argument in parsed:
+        if str(operator) == "POSSESSIVE_REPEAT":
+            yield argument[2]
+        for part in argument if isinstance(argument, tuple) else (argument,):
+            for item in part if isinstance(part, list) else (part,):
+                if hasattr(item, "getwidth"):
+                    yield from possessive(item)
+
+
+def test_python_before_3_11_5_loses_its_place_in_possessive_repetitions_unless_they_are_of_atomic_groups() -> None:
+    parse = importlib.import_module("re._parser").parse
+    assert len(list(possessive(parse(r"(?:a|b(?:cd|ce)*+)*+x")))) == 2
+    for pattern in (scan._PIECES, scan._TOKENS):
+        repeated = list(possessive(parse(pattern.pattern, pattern.flags & ~re.UNICODE)))
+        assert repeated
+        assert [item for item in repeated if not _atomic(item)] == []
+
+
+def _atomic(item: Any) -> bool:
+    """One atomic group, or one character: nothing in it can be tried again."""
+    single = ("ATOMIC_GROUP", "IN", "LITERAL", "NOT_LITERAL", "ANY")
+    return len(item) == 1 and str(item[0][0]) in single

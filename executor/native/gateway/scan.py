@@ -16,19 +16,22 @@ import re
 from dataclasses import dataclass
 from enum import IntEnum
 
-_STRING = rb"(?:'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+'|\"[^\"\\]*+(?:(?:\\.|\"\")[^\"\\]*+)*+\")"
-_NUMBER = rb"(?:0[xX][0-9a-fA-F]++|[0-9]++(?:\.[0-9]*+)?+(?:[eE][+-]?[0-9]++)?+)(?![A-Za-z_$\x80-\xff0-9.])"
+# A group that is repeated possessively is atomic itself, (?>...)*+ and not (?:...)*+: before 3.11.5, Python loses its
+# place where something inside the group could be tried again (gh-106052). An atomic group around a plain repetition
+# would do as well, but takes a hundred bytes of memory for each byte of a long INSERT.
+_STRING = rb"(?:'[^'\\]*+(?>(?:\\.|'')[^'\\]*+)*+'|\"[^\"\\]*+(?>(?:\\.|\"\")[^\"\\]*+)*+\")"
+_NUMBER = rb"(?:0[xX][0-9a-fA-F]++|[0-9]++(?>\.[0-9]*+)?+(?>[eE][+-]?[0-9]++)?+)(?![A-Za-z_$\x80-\xff0-9.])"
 _LITERAL = rb"(?:" + _NUMBER + rb"|" + _STRING + rb")"
 _NEXT = (
     rb"(?:[-+]?(?:[nNxXbB]|_[A-Za-z0-9]++\s*+)?" + _LITERAL + rb"|(?:NULL|DEFAULT|null|default)(?![\w$\x80-\xff(.]))"
 )
-_RUN = _LITERAL + rb"(?:\s*+(?:,|\)\s*+,\s*+\()\s*+" + _NEXT + rb")*+"
+_RUN = _LITERAL + rb"(?>\s*+(?:,|\)\s*+,\s*+\()\s*+" + _NEXT + rb")*+"
 _COMMENT = rb"/\*(?!M?!).*?\*/|\#[^\n]*+|--(?=[\x01-\x20]|\Z)[^\n]*+"
 _WORD = rb"(?!" + _NUMBER + rb")[0-9A-Za-z_$\x80-\xff]++"
 _OTHER = rb"[^'\"`0-9A-Za-z_$\x80-\xff/\#-]++"
 
 _PIECES = re.compile(
-    rb"((?:" + _OTHER + rb"|" + _WORD + rb"|`[^`]*+`|" + _COMMENT + rb"|[/-])*+)(" + _RUN + rb")?+", re.DOTALL
+    rb"((?>" + _OTHER + rb"|" + _WORD + rb"|`[^`]*+`|" + _COMMENT + rb"|[/-])*+)(" + _RUN + rb")?", re.DOTALL
 )
 
 
@@ -92,7 +95,7 @@ class Token:
 
 _TOKENS = re.compile(
     rb"\s++|(?P<comment>" + _COMMENT + rb")|(?P<open>/\*M?!\x00?)|(?P<close>\*/)"
-    rb"|(?P<literal>\x00)|(?P<word>[0-9A-Za-z_$\x80-\xff]++)|(?P<quoted>`(?:[^`]|``)*+`)|(?P<mark>:=|.)",
+    rb"|(?P<literal>\x00)|(?P<word>[0-9A-Za-z_$\x80-\xff]++)|(?P<quoted>`(?>[^`]|``)*+`)|(?P<mark>:=|.)",
     re.DOTALL,
 )
 
