@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 # A group that is repeated possessively is atomic itself, (?>...)*+ and not (?:...)*+: before 3.11.5, Python loses its
-# place where something inside the group could be tried again (gh-106052). An atomic group around a plain repetition
+# place where something inside the group could be tried again. An atomic group around a plain repetition
 # would do as well, but takes a hundred bytes of memory for each byte of a long INSERT.
 _STRING = rb"(?:'[^'\\]*+(?>(?:\\.|'')[^'\\]*+)*+'|\"[^\"\\]*+(?>(?:\\.|\"\")[^\"\\]*+)*+\")"
 _NUMBER = rb"(?:0[xX][0-9a-fA-F]++|[0-9]++(?>\.[0-9]*+)?+(?>[eE][+-]?[0-9]++)?+)(?![A-Za-z_$\x80-\xff0-9.])"
