@@ -27,7 +27,8 @@ _SESSION = (
     # pymysql takes autocommit for set when MySQL's first packet says so, whatever the server's default is.
     f"autocommit=1, time_zone='+00:00', sql_mode='{STRICT_SQL_MODE}', wait_timeout=86400, "
     "net_read_timeout=600, net_write_timeout=600, "
-    # What would leave rows out of a result, or refuse a statement for its size.
+    # What would leave rows out of a result, cut a text (JSON's parts are put together so), or refuse a statement.
+    "group_concat_max_len=4294967295, "
     "sql_select_limit=18446744073709551615, sql_big_selects=1, sql_safe_updates=0, sql_auto_is_null=0, "
     "completion_type=0, sql_quote_show_create=1, foreign_key_checks=1, unique_checks=1"
 )

@@ -209,7 +209,9 @@ def test_definitions_around_the_values(move: Moving, pairing: Pairing) -> None:
         f"CREATE TABLE shape (id INT PRIMARY KEY, p POINT NOT NULL{srid}, v INT, SPATIAL INDEX (p))",
         f"CREATE TABLE wide (id INT PRIMARY KEY, s SET({members}), e ENUM({many}), v INT)",
         *(["CREATE TABLE nothing (id INT PRIMARY KEY, j JSON NOT NULL, v INT)"] if both_mysql else []),
+        *(["CREATE TABLE leaves (id INT, j JSON)"] if both_mysql else []),
     )
+    dates = ",".join(["DATE'2024-02-29'"] * 200)  # more than GROUP_CONCAT gives unless told to
     move.on(
         SOURCE,
         ZERO,
@@ -217,6 +219,7 @@ def test_definitions_around_the_values(move: Moving, pairing: Pairing) -> None:
         f"INSERT INTO shape VALUES (1,{point},1),(2,{point},2)",
         "INSERT INTO wide VALUES (1,18446744073709551615,300,1),(2,9223372036854775808,256,1),(3,0,'no',1)",
         *(["INSERT IGNORE INTO nothing (id) VALUES (1)"] if both_mysql else []),
+        *([f"INSERT INTO leaves VALUES (1,JSON_ARRAY({dates}))"] if both_mysql else []),
     )
     move.running()
     move.assert_equal()

@@ -221,6 +221,8 @@ class ChunkCopier:
         return Copied(one.rows + two.rows, one.size + two.size)
 
     def _in_pieces(self, pair: _Pair, chunk: Chunk) -> Copied:
+        self._local.limit = 0
+        pair.source.execute("SET SESSION group_concat_max_len=4294967295")  # parts of JSON are put together so
         try:
             size = copy_large_row(pair.source, pair.target, chunk, self._database, pair.target_packet - PACKET_ROOM)
         except RowTooLarge as error:
