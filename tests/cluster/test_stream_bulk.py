@@ -112,6 +112,20 @@ def _another_user(target: Connection) -> Iterator[Connection]:
     target.execute("DROP USER other@127.0.0.1")
 
 
+@pytest.mark.servers("mariadb")
+def test_rows_that_violate_a_check_arrive_in_bulk_and_one_by_one(move: Moving) -> None:
+    move.tables(TABLE.replace("k INT NOT NULL", "k INT NOT NULL CHECK (k > 0)"))
+    unchecked = "SET check_constraint_checks=0"
+    move.on(SOURCE, unchecked, FILL)
+    move.running()
+    before = handed_on(move)
+    move.on(SOURCE, unchecked, "UPDATE t SET k=-k, v='bulk'")
+    move.catch_up()
+    assert handed_on(move) > before
+    move.on(SOURCE, unchecked, "INSERT INTO t VALUES (5000, -5000, 'one')")
+    move.settled_equal()
+
+
 @pytest.mark.parametrize(
     "alter",
     [
