@@ -45,6 +45,7 @@ CODES: Mapping[str, str] = {
     "MT308": "a PRIMARY is read-only",
     "MT309": "the target has not enough free disk space",
     "MT310": "a server does not tell names of tables apart by upper and lower case",
+    "MT311": "rows of one side may be larger than the other side takes",
     "MT401": "a workflow of that name moves something else",
     "MT402": "the replication lag is too high to switch",
     "MT403": "the copy is still in progress",
@@ -188,6 +189,25 @@ def names(tablet: Tablet) -> tuple[Refusal, ...]:
     found = f"lower_case_table_names is {server.lower_case_table_names} on {where(tablet)}"
     hint = "it is chosen when a server's data folder is made: use a server that was made with 0"
     return (refuse("MT310", found, "0: a client's `Orders` would pass by the routing rules of `orders`", hint),)
+
+
+def packets(reader: Tablet, writer: Tablet) -> tuple[Refusal, ...]:
+    """Refuses a server `writer` that cannot take the largest rows that clients may have written to `reader`."""
+    here, there = reader.server, writer.server
+    if here is None or there is None or here.error or there.error or there.local_infile:
+        return ()  # with local_infile, large values are handed over in pieces
+    if not 0 < there.max_allowed_packet < here.max_allowed_packet:
+        return ()
+    return (
+        refuse(
+            "MT311",
+            f"max_allowed_packet is {there.max_allowed_packet} on {where(writer)} and {here.max_allowed_packet} on "
+            f"{where(reader)}, whose rows it is to take; and its local_infile is off",
+            f"max_allowed_packet = {here.max_allowed_packet}, or local_infile = ON: large values then come in pieces",
+            f"on {where(writer)}: SET GLOBAL local_infile = 1, or SET GLOBAL max_allowed_packet = "
+            f"{here.max_allowed_packet}; and the same in its configuration file",
+        ),
+    )
 
 
 def _privileges(tablet: Tablet, server: Server) -> Iterable[Refusal]:

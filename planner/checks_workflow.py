@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from planner.checks import binlog, names, primary_answers, refuse, writable
+from planner.checks import binlog, names, packets, primary_answers, refuse, writable
 from planner.cluster import Cluster, StreamState, Workflow
 from planner.document import Move, SourceTables
 from planner.moves import forward, is_clean, is_completed, reverse, same_move, tables_in
@@ -25,6 +25,14 @@ def primaries_fit(cluster: Cluster, move: Move) -> tuple[Refusal, ...]:
     if target is not None:
         found.extend((*(binlog(target) if move.reverse_replication else ()), *writable(target), *names(target)))
     return tuple(found)
+
+
+def rows_fit(cluster: Cluster, move: Move) -> tuple[Refusal, ...]:
+    """Refuses a target that cannot take every row of the source, and a source that could not take them back."""
+    source, target = cluster.primary(move.source), cluster.primary(move.target)
+    if source is None or target is None:
+        return ()
+    return (*packets(source, target), *(packets(target, source) if move.reverse_replication else ()))
 
 
 def exists(cluster: Cluster, move: Move) -> tuple[Refusal, ...]:

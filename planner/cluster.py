@@ -106,7 +106,8 @@ class Table:
 class Server:
     """Facts of one server that decide whether tables can be moved from or to it, read from its variables.
 
-    `missing_privileges` lists what our user lacks. `free_bytes` is None where it cannot be read.
+    `missing_privileges` lists what our user lacks. `max_allowed_packet` is in bytes, 0 where unknown. `free_bytes` is
+    None where it cannot be read.
     `error` is set when the server did not answer, and nothing else but the `flavor` of one that we start.
     """
 
@@ -124,6 +125,8 @@ class Server:
     read_only: bool = False
     lower_case_table_names: int = 0
     requires_primary_key: bool = False
+    max_allowed_packet: int = 0
+    local_infile: bool = True
     missing_privileges: tuple[str, ...] = ()
     free_bytes: int | None = None
     error: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.checks_tables import movable
-from planner.checks_workflow import collision, completed, keyspaces_answer, primaries_fit
+from planner.checks_workflow import collision, completed, keyspaces_answer, primaries_fit, rows_fit
 from planner.cluster import Cluster, ForeignKey, StreamState, Table, TableCopy, Workflow
 from planner.moves import forward, is_completed, is_created, same_move, tables_in
 from planner.routing import with_move_created
@@ -34,6 +34,7 @@ class CreateWorkflow(MoveStep):
             return (collision(workflow, self.move),)
         return keyspaces_answer(cluster, self.move) or (
             *primaries_fit(cluster, self.move),
+            *rows_fit(cluster, self.move),
             *movable(cluster, self.move),
         )
 

@@ -64,7 +64,9 @@ MARIADB = Pairing("mariadb", "mariadb")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the marker known."""
+    """Makes the marker known, and Ctrl-C for the programs that tests start: a job in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "servers(*pairings): which servers to run on, both flavours unless given")
 
 

@@ -49,7 +49,7 @@ def table(cluster: Cluster, keyspace: str, name: str) -> Table:
 
 
 @contextmanager
-def setting(move: Moving, keyspace: str, name: str, value: str) -> Iterator[None]:
+def setting(move: Moving, keyspace: str, name: str, value: str | int) -> Iterator[None]:
     with move.pair.connect(keyspace) as connection:
         before = connection.value(f"SELECT @@global.{name}")
         connection.execute(f"SET GLOBAL {name}=%s", [value])
@@ -84,6 +84,18 @@ def test_settings(move: Moving, flavor: str, keyspace: str, name: str, value: st
         if keyspace == TARGET and name != "read_only":
             move.move = replace(move.move, reverse_replication=False)
             assert codes(move, cluster) == []
+
+
+@pytest.mark.parametrize("keyspace", [SOURCE, TARGET])
+def test_a_server_that_would_not_take_the_largest_rows_of_the_other(move: Moving, keyspace: str) -> None:
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY)")
+    with setting(move, keyspace, "max_allowed_packet", 1 << 20):
+        assert codes(move, observed(move)) == []
+        with setting(move, keyspace, "local_infile", 0):
+            assert codes(move, observed(move)) == ["MT311"]
+            if keyspace == SOURCE:
+                move.move = replace(move.move, reverse_replication=False)
+                assert codes(move, observed(move)) == []
 
 
 def test_a_server_that_does_not_answer(move: Moving) -> None:

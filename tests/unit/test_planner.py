@@ -309,6 +309,16 @@ def test_a_star_keeps_meaning_the_tables_of_the_workflow() -> None:
         ),
         ("MT215", lambda c: with_others(c, "commerce", ("corder", "SYSTEM VERSIONED")), "DROP SYSTEM VERSIONING"),
         ("MT310", lambda c: with_server(c, TARGET, lower_case_table_names=1), "made with 0"),
+        (
+            "MT311",
+            lambda c: with_server(
+                with_server(c, SOURCE, max_allowed_packet=64 << 20),
+                TARGET,
+                max_allowed_packet=16 << 20,
+                local_infile=False,
+            ),
+            "SET GLOBAL local_infile = 1, or SET GLOBAL max_allowed_packet = 67108864",
+        ),
         ("MT301", lambda c: with_server(c, SOURCE, log_bin=False), "restart"),
         ("MT302", lambda c: with_server(c, SOURCE, binlog_format="STATEMENT"), "SET GLOBAL binlog_format = 'ROW'"),
         ("MT303", lambda c: with_server(c, TARGET, binlog_row_image="MINIMAL"), "binlog_row_image = 'FULL'"),

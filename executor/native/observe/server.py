@@ -21,6 +21,8 @@ _VARIABLES = (
     CASCADES_VARIABLE,
     "lower_case_table_names",
     "sql_require_primary_key",
+    "max_allowed_packet",
+    "local_infile",
 )
 
 
@@ -50,6 +52,8 @@ def observe_server(connection: Connection, database: str, data_dir: Path | None)
         read_only=variables.get("read_only", "OFF") != "OFF",
         lower_case_table_names=int(variables.get("lower_case_table_names", "0")),
         requires_primary_key=variables.get("sql_require_primary_key") == "ON",
+        max_allowed_packet=int(variables.get("max_allowed_packet", "0")),
+        local_infile=variables.get("local_infile") == "ON",
         missing_privileges=missing_privileges(connection, database),
         free_bytes=_free_bytes(data_dir),
     )
