@@ -21,6 +21,9 @@ CURABLE_ERRNOS = frozenset({1021, 1040, 1114, 1226, 1290, 1317, 1836, 1969, 3024
 Worth trying again: somebody may mend it meanwhile.
 """
 
+GROUP_CONCAT_MAX_LEN = 1 << 30
+"""More than any server can send in a packet. MariaDB lowers 4294967295, its documented limit, and under
+STRICT_ALL_TABLES refuses it instead (errno 1231)."""
 STRICT_SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
 """Refuses to change a value silently, and accepts every value that a source may hold (zero dates, id 0)."""
 _SESSION = (
@@ -28,7 +31,7 @@ _SESSION = (
     f"autocommit=1, time_zone='+00:00', sql_mode='{STRICT_SQL_MODE}', wait_timeout=86400, "
     "net_read_timeout=600, net_write_timeout=600, "
     # What would leave rows out of a result, cut a text (JSON's parts are put together so), or refuse a statement.
-    "group_concat_max_len=4294967295, "
+    f"group_concat_max_len={GROUP_CONCAT_MAX_LEN}, "
     "sql_select_limit=18446744073709551615, sql_big_selects=1, sql_safe_updates=0, sql_auto_is_null=0, "
     "completion_type=0, sql_quote_show_create=1, foreign_key_checks=1, unique_checks=1"
 )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from executor.errors import MovetablesError
+from executor.native.flavor import GROUP_CONCAT_MAX_LEN
 from executor.native.servers import Connection, ServerError, quote
 from executor.native.stream.chunks import Chunk, halves
 from executor.native.stream.index_zero import (
@@ -222,7 +223,7 @@ class ChunkCopier:
 
     def _in_pieces(self, pair: _Pair, chunk: Chunk) -> Copied:
         self._local.limit = 0
-        pair.source.execute("SET SESSION group_concat_max_len=4294967295")  # parts of JSON are put together so
+        pair.source.execute(f"SET SESSION group_concat_max_len={GROUP_CONCAT_MAX_LEN}")  # JSON's parts are joined so
         try:
             size = copy_large_row(pair.source, pair.target, chunk, self._database, pair.target_packet - PACKET_ROOM)
         except RowTooLarge as error:
