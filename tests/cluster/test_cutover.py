@@ -273,7 +273,7 @@ def test_ddl_behind_the_fence_waits_until_there_is_no_way_back(
             altering.start()
             with move.source() as source:
                 until(
-                    lambda: any("metadata lock" in str(row["State"]) for row in source.query("SHOW PROCESSLIST")),
+                    lambda: any("metadata lock" in str(row["State"]) for row in source.processes()),
                     "the statement to wait",
                 )
         seen.extend([done.is_set()] if name == "cutover:reverse_created" else [])

@@ -96,7 +96,7 @@ def test_an_administrator_ends_the_adding_of_keys(move: Moving) -> None:
         ended: list[int] = []
 
         def end_one() -> bool:
-            for row in killer.query("SHOW PROCESSLIST"):
+            for row in killer.processes():
                 if str(row["Info"] or "").startswith("ALTER TABLE"):
                     killer.execute(f"KILL {'QUERY ' if len(ended) % 2 else ''}{row['Id']}")
                     ended.append(row["Id"])

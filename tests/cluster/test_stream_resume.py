@@ -206,7 +206,7 @@ def test_a_source_whose_history_begins_anew_is_an_error(move: Moving, monkeypatc
     with move.source() as source:
         source.execute("RESET MASTER" if source.flavor.mariadb else "RESET BINARY LOGS AND GTIDS")
         source.execute("DELETE FROM t WHERE id=2")
-        for thread in source.query("SHOW PROCESSLIST"):
+        for thread in source.processes():
             if str(thread["Command"]).startswith("Binlog Dump"):
                 source.execute(f"KILL {thread['Id']}")
     message = move.wait_for_error()

@@ -9,6 +9,7 @@ import time
 
 import jsonschema
 import pytest
+from pymysql.constants import COMMAND
 
 from executor.cli.show import to_document, to_text
 from executor.native.stream import trouble
@@ -178,3 +179,21 @@ def test_a_topology_made_by_an_older_version_has_no_place_for_trouble(move: Movi
     finally:
         move.pair.start(SOURCE)
     over(move)
+
+
+def test_statements_of_other_clients_are_cut_in_the_middle_of_a_character(move: Moving) -> None:
+    begin(move)
+    sleepers = [move.target() for _ in range(4)]
+    try:
+        for n, sleeper in enumerate(sleepers):
+            statement = f"SELECT SLEEP(60) /* {'x' * n}{'😀' * 40} */"
+            sleeper.raw._execute_command(COMMAND.COM_QUERY, statement)  # type: ignore[attr-defined]
+        with move.target() as target:
+            until(lambda: sum("SLEEP" in str(row["Info"]) for row in target.processes()) == 4, "all of them to run")
+        assert shown(move) == ""
+    finally:
+        with move.target() as target:
+            for sleeper in sleepers:
+                target.execute(f"KILL {sleeper.thread_id}")
+                sleeper.raw._force_close()  # type: ignore[attr-defined]
+    move.settled_equal()

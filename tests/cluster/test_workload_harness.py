@@ -253,7 +253,9 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(server: LocalSe
 
 def kill_clients(connection: Raw, server: LocalServer) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SHOW PROCESSLIST")  # information_schema fails on MySQL while a statement with an emoji runs
+        # FULL, because otherwise statements are cut, in the middle of a character too. information_schema fails on
+        # MySQL while a statement with an emoji runs.
+        cursor.execute("SHOW FULL PROCESSLIST")
         others = [
             row[0] for row in cursor.fetchall() if row[0] != connection.thread_id() and row[1] == server.login.user
         ]

@@ -32,8 +32,7 @@ def standstill(connection: Connection, record: sidecar.StreamRecord) -> str:
         alive = max(record.time_updated, record.time_heartbeat)
         silent = time.time() - alive > SILENT_SECONDS
         return "no process runs this stream: is `movetables serve` running?" if silent else ""
-    # Not from information_schema: MySQL fails there while any statement with an emoji runs (errno 3854).
-    rows = [row for row in connection.query("SHOW PROCESSLIST") if _long(row) and _ours(row, int(runner), record)]
+    rows = [row for row in connection.processes() if _long(row) and _ours(row, int(runner), record)]
     if not rows:
         return _large_transaction(connection, int(runner))
     longest = max(rows, key=lambda row: int(row["Time"]))

@@ -300,7 +300,7 @@ def _end(connection: Connection, thread_id: int) -> None:
     user = connection.value("SELECT SUBSTRING_INDEX(USER(),'@',1)")
     deadline = time.monotonic() + 10.0
     # Not from information_schema: MySQL fails there while any statement with an emoji runs (errno 3854).
-    while any((row["Id"], row["User"]) == (thread_id, user) for row in connection.query("SHOW PROCESSLIST")):
+    while any((row["Id"], row["User"]) == (thread_id, user) for row in connection.processes()):
         if time.monotonic() > deadline:
             raise ServerError(f"connection {thread_id} of {connection.login.name} does not end", ER_LOST)
         try:
