@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 
 import jsonschema
 import pytest
@@ -14,12 +15,18 @@ from pymysql.constants import COMMAND
 from executor.cli.show import to_document, to_text
 from executor.native.stream import trouble
 from executor.native.stream.trouble import TroubleBoard, reported
+from executor.native.waiting import wait_until
 from planner.cluster import StreamState
 from schemas import load
 from tests.cluster import moving
-from tests.cluster.moving import ALIAS, NAME, SOURCE, TARGET, Moving, until
+from tests.cluster.moving import ALIAS, NAME, SOURCE, TARGET, Moving
 
 pair, move = moving.pair, moving.move
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Asks four times a second: InnoDB looks at its transactions anew only when nobody has asked for 0.1 s."""
+    wait_until(lambda: bool(condition()), moving.DEADLINE, what, interval=0.25)
 
 
 def shown(move: Moving) -> str:
