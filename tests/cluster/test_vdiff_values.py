@@ -11,19 +11,15 @@ from executor.native.servers import Connection, connect
 from executor.native.stream.layout import describe_tables, layout_of
 from executor.native.vdiff.digest import digest, prepare, range_rows
 from executor.native.vdiff.pairs import as_text
-from tests.cluster.conftest import Pairing, Ports, Templates
-from tests.cluster.vdiff_move import counters, fresh_move, only_table, running_servers
+from tests.cluster import vdiff_move
+from tests.cluster.conftest import Pairing
+from tests.cluster.vdiff_move import counters, fresh_move, only_table
 from tests.cluster.vdiff_values import DIFFERENCES, differences
 
 anywhere = pytest.mark.servers("mariadb", "mysql", "mariadb-mysql", "mysql-mariadb")
 
 
-@pytest.fixture(scope="module")
-def servers(
-    templates: Templates, pairing: Pairing, ports: Ports, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[LocalServer]]:
-    with running_servers(templates, pairing, ports, tmp_path_factory.mktemp("vdiff")) as servers:
-        yield servers
+servers = vdiff_move.servers
 
 
 @pytest.fixture

@@ -29,17 +29,14 @@ class Changes:
     rows: dict[Keys, bytes | None] = field(default_factory=dict)
     ordered: list[tuple[bool, bytes]] = field(default_factory=list)
 
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.ordered)
-
     def add(self, later: Changes) -> None:
         """Takes over what `later` holds."""
         self.rows.update(later.rows)
         self.ordered += later.ordered
 
-    def read(self, kind: RowsKind, rows: Rows, layout: TableLayout, decode: Decoder) -> int:
+    def read(self, rows: Rows, layout: TableLayout, decode: Decoder) -> int:
         """Takes over the row images of one event; returns about the bytes of memory that they take."""
-        images = decode(rows)
+        kind, images = rows.kind, decode(rows)
         if not layout.key:
             return self._read_in_order(kind, images, layout)
         if kind is RowsKind.DELETE:
@@ -95,7 +92,7 @@ class RowEvents:
         """The same changes, decoded."""
         changes = Changes()
         for rows in self.events:
-            changes.read(rows.kind, rows, layout, self.decode)
+            changes.read(rows, layout, self.decode)
         return changes
 
 
@@ -117,7 +114,7 @@ class TableChanges:
         last = self.parts[-1] if self.parts else None
         if not isinstance(last, Changes):
             self.parts.append(last := Changes())
-        self.size += last.read(change.kind, change.rows, self.layout, decode)
+        self.size += last.read(change.rows, self.layout, decode)
 
     def keep(self, change: RowsChange, decode: Decoder, source_format: bytes) -> None:
         """Adds an event as it is; `decode` is what would decode it, `source_format` as in `RowEvents`."""
