@@ -154,6 +154,15 @@ class Flavor:
         return f"SET foreign_key_checks=0, unique_checks=1, @movetables_apply=1{checks}"
 
     @property
+    def key_settings(self) -> str:
+        """What a session that adds keys to large tables should set, to go behind the settings of a SET statement.
+
+        MySQL sorts in 1 MiB unless it is told otherwise, and so merges often: 64 MiB save a fifth of its work.
+        MariaDB's memory for that (innodb_sort_buffer_size) can only be set when it starts.
+        """
+        return "" if self.mariadb else f", innodb_ddl_buffer_size={64 << 20}"
+
+    @property
     def replication_privileges(self) -> tuple[str, ...]:
         """What reads the binlog and its position, and sees whether the server is a replica of another."""
         if self.mariadb:

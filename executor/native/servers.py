@@ -237,8 +237,10 @@ def connect(
     """Signs in and pins the session.
 
     `apply` sets ``@movetables_apply``, which lets the session write to fenced tables, `local_files` allows
-    `Connection.load`. Timeouts are in seconds;
-    `read_timeout` None waits for ever. Raises Unreachable when the server does not answer or refuses the user.
+    `Connection.load`. Whoever writes many rows to fenced tables should name their `database`: a trigger runs in its
+    own, and a session of another one is taken there and back for each row (2 µs on MySQL, 0.5 on MariaDB: a quarter
+    of LOAD DATA). Timeouts are in seconds; `read_timeout` None waits for ever. Raises Unreachable when the server does
+    not answer or refuses the user.
     """
     try:
         raw = pymysql.connect(

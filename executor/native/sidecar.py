@@ -197,8 +197,8 @@ def write_marker(connection: Connection, keyspace: str, workflow: str, purpose: 
     """Commits a marker row on a source primary and returns its token.
 
     When this returns, everything before the marker in the binlog is visible to readers of that server. The stream of
-    `keyspace`.`workflow` meets the marker as a row event of `_movetables.marker`. `purpose` is copy, vdiff or cutover:
-    one row for each, so they do not disturb each other.
+    `keyspace`.`workflow` meets the marker as a row event of `_movetables.marker`. `purpose` is copy, vdiff, cutover or
+    silence: one row for each, so they do not disturb each other.
     """
     token = str(uuid.uuid4())
     connection.execute(

@@ -12,16 +12,19 @@ import argparse
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from executor.native.servers import Connection, ServerError
-from tests.bench.cluster import BenchCluster, table
+from tests.bench.cluster import BenchCluster
+from tests.bench.processor import Processor
+from tests.bench.turns import Turn, report, taken
 
 BATCH = 100_000
 SOURCE, FLOOR = "vt_commerce", "by_floor"
@@ -114,21 +117,19 @@ class Contest:
                 f"[client]\nhost={login.host}\nport={login.port}\nuser={login.user}\npassword={login.password}\n"
             )
 
-    def ours(self, *, defer: bool | None = None) -> float:
-        """movetables, from `created` to `running`. Returns seconds, as all of these do."""
+    def created(self, *, defer: bool | None = None) -> None:
+        """Makes the move of movetables anew, without running it."""
         self.cluster.move(self.tables, "absent")
         self.cluster.move(self.tables, "created", defer_secondary_keys=defer)
+
+    def ours(self, *, defer: bool | None = None) -> float:
+        """movetables, from `created` to `running`. Returns seconds, as all of these do."""
         began = time.perf_counter()
         self.cluster.move(self.tables, "running", defer_secondary_keys=defer)
         return time.perf_counter() - began
 
-    def ours_not_deferred(self) -> float:
-        """The same, with the secondary keys in place from the start."""
-        return self.ours(defer=False)
-
     def floor(self) -> float:
         """The servers' own OUTFILE, LOAD DATA and ADD KEY."""
-        self._fresh(FLOOR)
         with self.cluster.server("commerce") as source, self.cluster.server("customer") as target:
             source.execute(f"USE {SOURCE}")
             target.execute(f"USE {FLOOR}")
@@ -150,7 +151,6 @@ class Contest:
 
     def dump(self) -> float:
         """mariadb-dump into mariadb, through a pipe."""
-        self._fresh("by_dump")
         began = time.perf_counter()
         words = ["mariadb-dump", f"--defaults-file={self.scratch}/commerce.cnf", "--single-transaction", SOURCE]
         dump = subprocess.Popen([*words, *self.tables], stdout=subprocess.PIPE)
@@ -163,7 +163,6 @@ class Contest:
 
     def mydumper(self) -> float:
         """mydumper into files, then myloader from them."""
-        self._fresh("by_mydumper")
         folder = self.scratch / "dump"
         shutil.rmtree(folder, ignore_errors=True)
         began = time.perf_counter()
@@ -180,7 +179,8 @@ class Contest:
         options = ["-h", login.host, "-P", str(login.port), "-u", login.user, "-p", login.password]
         subprocess.run([*words, *options, "-t", str(self.threads)], check=True, stdout=subprocess.DEVNULL)
 
-    def _fresh(self, database: str) -> None:
+    def fresh(self, database: str) -> None:
+        """Makes an empty database on the target."""
         with self.cluster.server("customer") as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {database}")
             connection.execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
@@ -214,48 +214,56 @@ def main() -> None:
         contest = Contest(cluster, options.threads, Path(scratch), tables)
         memory = Memory(cluster.inventory.file)
         memory.start()
-        times, failed = measure(contest, options.repeats)
-    report(times, rows)
+        turns, failed = measure(contest, options.repeats)
+    report(turns, rows)
     for name, why in failed.items():
         print(f"{name} does not run here: {why}")
     print(f"largest process of ours: {memory.peak >> 20} MiB resident")
 
 
-def measure(contest: Contest, repeats: int) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Seconds of every turn of every way, and why those that failed did."""
-    ways: dict[str, tuple[Callable[[], float], str]] = {
-        "movetables": (contest.ours, "vt_customer"),
-        "movetables, keys not deferred": (contest.ours_not_deferred, "vt_customer"),
-        "OUTFILE + LOAD DATA + ADD KEY": (contest.floor, FLOOR),
+@dataclass(frozen=True)
+class Way:
+    """A way to copy: what is done before the time is taken, what takes it, and the database of the copy."""
+
+    prepare: Callable[[], None]
+    run: Callable[[], float]
+    database: str
+
+
+def measure(contest: Contest, repeats: int) -> tuple[dict[str, list[Turn]], dict[str, str]]:
+    """Every turn of every way, and why those that failed did."""
+    ways = {
+        "movetables": Way(contest.created, contest.ours, "vt_customer"),
+        "movetables, keys not deferred": Way(
+            partial(contest.created, defer=False), partial(contest.ours, defer=False), "vt_customer"
+        ),
+        "OUTFILE + LOAD DATA + ADD KEY": Way(partial(contest.fresh, FLOOR), contest.floor, FLOOR),
     }
     if shutil.which("mydumper"):
-        ways["mydumper + myloader"] = (contest.mydumper, "by_mydumper")
+        ways["mydumper + myloader"] = Way(partial(contest.fresh, "by_mydumper"), contest.mydumper, "by_mydumper")
     if shutil.which("mariadb-dump"):
-        ways["mariadb-dump | mariadb"] = (contest.dump, "by_dump")
+        ways["mariadb-dump | mariadb"] = Way(partial(contest.fresh, "by_dump"), contest.dump, "by_dump")
     expected = contest.checksum("commerce", SOURCE)
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    turns: dict[str, list[Turn]] = {name: [] for name in ways}
+    processor = Processor(
+        [contest.cluster.login(name) for name in ("commerce", "customer")], contest.cluster.inventory.file
+    )
     failed: dict[str, str] = {}
-    for turn in range(repeats):
-        for name, (way, database) in ways.items():
+    for number in range(1, repeats + 1):
+        for name, way in ways.items():
             if name in failed:
                 continue
+            way.prepare()
             try:
-                times[name].append(way())
+                turn = taken(processor, way.run)
             except (subprocess.SubprocessError, ServerError) as error:
                 failed[name] = str(error).splitlines()[0][:200]
                 continue
-            print(f"  {turn + 1}/{repeats} {name}: {times[name][-1]:.1f} s", flush=True)
-            if contest.checksum("customer", database) != expected:
+            turns[name].append(turn)
+            print(f"  {number}/{repeats} {name}: {turn.took:.1f} s", flush=True)
+            if contest.checksum("customer", way.database) != expected:
                 raise SystemExit(f"{name}: the copy differs from the source")
-    return {name: found for name, found in times.items() if found and name not in failed}, failed
-
-
-def report(times: dict[str, list[float]], rows: int) -> None:
-    """Prints medians, rates, and how long each way takes compared with us."""
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    best = medians["movetables"]
-    lines = [(n, f"{m:.1f} s", f"{rows / m:,.0f}", f"{m / best:.2f}x") for n, m in medians.items()]
-    print(table(("median of each", "time", "rows/s", "time of movetables = 1"), lines))
+    return {name: found for name, found in turns.items() if found and name not in failed}, failed
 
 
 if __name__ == "__main__":

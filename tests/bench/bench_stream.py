@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from executor.native import sidecar
@@ -30,6 +32,8 @@ from executor.native.waiting import wait_until
 from planner.cluster import StreamState
 from tests.bench.bench_copy import FILL, fill
 from tests.bench.cluster import BenchCluster, table
+from tests.bench.processor import Processor
+from tests.bench.turns import OURS, Turn, report, taken
 from tests.workload.ledger import percentile
 
 STATEMENT_ROWS = 10_000
@@ -119,8 +123,8 @@ def catch_up(follower: Ours | Replica, login: Login, wanted: str) -> float:
             return time.perf_counter() - began
 
 
-def decode(source: Login, position: str) -> tuple[float, int]:
-    """Seconds that our decoder takes for everything after `position`, and the number of rows."""
+def decode(source: Login, position: str, expected: int) -> float:
+    """Seconds that our decoder takes for everything after `position`, which must be `expected` rows."""
     client = BinlogClient(source, position, READER_ID)
     reader = TransactionReader(client, lambda _database, name: name == "big")
     began, rows = time.perf_counter(), 0
@@ -129,16 +133,19 @@ def decode(source: Login, position: str) -> tuple[float, int]:
             rows += len(piece.table.decoder(piece.table.columns, piece.table.key, False)(piece.rows))
         ended = time.perf_counter()
     client.close()
-    return ended - began, rows
+    _expect(rows, expected, "our decoder")
+    return ended - began
 
 
-def decode_by_library(source: Login, position: str, expected: int) -> tuple[float, int] | None:
-    """The same with mysql-replication, until it has seen `expected` rows; None where it is not installed."""
-    try:
-        library = importlib.import_module("pymysqlreplication")
-        kinds = importlib.import_module("pymysqlreplication.row_event")
-    except ImportError:
-        return None
+def _expect(rows: int, expected: int, who: str) -> None:
+    if rows < expected:
+        raise SystemExit(f"{who} saw {rows} rows of {expected}")
+
+
+def decode_by_library(source: Login, position: str, expected: int) -> float:
+    """The same with mysql-replication, until it has seen `expected` rows."""
+    library = importlib.import_module("pymysqlreplication")
+    kinds = importlib.import_module("pymysqlreplication.row_event")
     start = {"auto_position": position} if ":" in position else {"auto_position": position, "is_mariadb": True}
     reader = library.BinLogStreamReader(
         connection_settings={"host": source.host, "port": source.port, "user": source.user, "passwd": source.password},
@@ -154,7 +161,8 @@ def decode_by_library(source: Login, position: str, expected: int) -> tuple[floa
             break
     took = time.perf_counter() - began
     reader.close()
-    return took, rows
+    _expect(rows, expected, "mysql-replication")
+    return took
 
 
 @dataclass
@@ -237,34 +245,36 @@ def under_load(follower: Ours | Replica, source: Login, login: Login, database: 
 
 def bulk(options: argparse.Namespace, cluster: BenchCluster, ours: Ours, replica: Replica) -> None:
     """Measures catching up and decoding, and prints the medians."""
-    times: dict[str, list[float]] = {}
-    for turn in range(options.repeats):
+    login = cluster.login("commerce")
+    turns: dict[str, list[Turn]] = {}
+    processor = Processor([login, cluster.login("customer"), replica.server.login], cluster.inventory.file)
+    library = not options.without_library and _library()
+    for number in range(1, options.repeats + 1):
         with cluster.server("commerce") as source:
             position = source.position()
-            change(source, options.rows, turn)
+            change(source, options.rows, number - 1)
             wanted = source.position()
-        login = cluster.login("commerce")
-        took: dict[str, tuple[float, int] | None] = {
-            "movetables": (catch_up(ours, cluster.login("customer"), wanted), options.rows),
-            "native replication": (catch_up(replica, replica.server.login, wanted), options.rows),
-            "our decoder alone": decode(login, position),
+        ways: dict[str, Callable[[], float]] = {
+            OURS: partial(catch_up, ours, cluster.login("customer"), wanted),
+            "native replication": partial(catch_up, replica, replica.server.login, wanted),
+            "our decoder alone": partial(decode, login, position, options.rows),
         }
-        if turn == 0 and not options.without_library:
-            took["mysql-replication, decoding alone"] = decode_by_library(login, position, options.rows)
-        for name, found in took.items():
-            if found is None:
-                print(f"  {name}: not installed (pip install mysql-replication), left out", flush=True)
-                continue
-            seconds, rows = found
-            if rows < options.rows:
-                raise SystemExit(f"{name} saw {rows} rows of {options.rows}")
-            times.setdefault(name, []).append(seconds)
-            print(f"  {turn + 1}/{options.repeats} {name}: {seconds:.1f} s", flush=True)
+        if library and number == 1:
+            ways["mysql-replication, decoding alone"] = partial(decode_by_library, login, position, options.rows)
+        for name, way in ways.items():
+            turn = taken(processor, way)
+            turns.setdefault(name, []).append(turn)
+            print(f"  {number}/{options.repeats} {name}: {turn.took:.1f} s", flush=True)
         compare(cluster, replica)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    best = medians["movetables"]
-    lines = [(n, f"{m:.1f} s", f"{options.rows / m:,.0f}", f"{m / best:.2f}x") for n, m in medians.items()]
-    print(table((f"{options.rows:,} changed rows", "median", "rows/s", "time of movetables = 1"), lines), flush=True)
+    print(f"{options.rows:,} changed rows:")
+    report(turns, options.rows, ("source", "target", "replica"))
+
+
+def _library() -> bool:
+    found = importlib.util.find_spec("pymysqlreplication") is not None
+    if not found:
+        print("mysql-replication is not installed (pip install mysql-replication), left out", flush=True)
+    return found
 
 
 def compare(cluster: BenchCluster, replica: Replica) -> None:

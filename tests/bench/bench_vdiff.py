@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from typing import Any
 
-from tests.bench.bench_copy import fill, report
+from tests.bench.bench_copy import fill
 from tests.bench.cluster import BenchCluster
+from tests.bench.processor import Processor
+from tests.bench.turns import Turn, report, taken
 
 Row = tuple[Any, ...]
 
@@ -85,12 +87,13 @@ def main() -> None:
             ways["pt-table-checksum (one side)"] = lambda: pt_table_checksum(cluster)
         else:
             print("pt-table-checksum was not found, left out; on Debian: apt-get install percona-toolkit")
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(options.repeats):
+        turns: dict[str, list[Turn]] = {name: [] for name in ways}
+        processor = Processor([cluster.login(name) for name in ("commerce", "customer")], cluster.inventory.file)
+        for number in range(1, options.repeats + 1):
             for name, way in ways.items():
-                times[name].append(way())
-                print(f"  {turn + 1}/{options.repeats} {name}: {times[name][-1]:.1f} s", flush=True)
-    report(times, options.rows)
+                turns[name].append(taken(processor, way))
+                print(f"  {number}/{options.repeats} {name}: {turns[name][-1].took:.1f} s", flush=True)
+    report(turns, options.rows)
 
 
 if __name__ == "__main__":

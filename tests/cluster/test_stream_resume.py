@@ -11,8 +11,9 @@ import time
 import pytest
 
 from executor.native.servers import Connection
-from executor.native.stream import copy, reach
+from executor.native.stream import copy, reach, silence
 from executor.native.stream.copy import read_copy_states
+from executor.native.waiting import wait_until
 from planner.cluster import StreamState
 from tests.cluster import moving
 from tests.cluster.moving import NAME, SOURCE, TARGET, Moving
@@ -198,8 +199,33 @@ def test_the_streams_end_when_they_are_told_to(move: Moving) -> None:
     assert move.state() is StreamState.RUNNING
 
 
-def test_a_source_whose_history_begins_anew_is_an_error(move: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.servers("mysql")
+def test_transactions_that_were_added_to_the_history_by_hand_do_not_end_the_stream(
+    move: Moving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "CHECK_SECONDS", 0.2)
+    move.tables("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    move.running()
+    move.catch_up()
+    with move.source() as source:
+        source.execute("SET GLOBAL gtid_purged='+11111111-2222-3333-4444-555555555555:1-7'")
+        asked = wait_until(
+            lambda: source.value("SELECT created_at FROM _movetables.marker WHERE purpose=%s", [silence.PURPOSE]),
+            30,
+            "the stream to ask for what it was not sent",
+        )
+    moving.until(lambda: (found := move.record()) and found.time_heartbeat > asked + 1, "the stream to go on looking")
+    move.on(SOURCE, "INSERT INTO t VALUES (2)")
+    with move.target() as target:
+        moving.until(lambda: target.value("SELECT COUNT(*) FROM t") == 2, "the next row to arrive")
+
+
+@pytest.mark.parametrize("connection", ["cut", "kept"])
+def test_a_source_whose_history_begins_anew_is_an_error(
+    move: Moving, monkeypatch: pytest.MonkeyPatch, connection: str
+) -> None:
     monkeypatch.setattr(reach, "LACKS_SECONDS", 1.0)
+    monkeypatch.setattr(silence, "CHECK_SECONDS", 1.0)
     move.tables("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1), (2), (3)")
     move.running()
     move.catch_up()
@@ -207,7 +233,7 @@ def test_a_source_whose_history_begins_anew_is_an_error(move: Moving, monkeypatc
         source.execute("RESET MASTER" if source.flavor.mariadb else "RESET BINARY LOGS AND GTIDS")
         source.execute("DELETE FROM t WHERE id=2")
         for thread in source.processes():
-            if str(thread["Command"]).startswith("Binlog Dump"):
+            if connection == "cut" and str(thread["Command"]).startswith("Binlog Dump"):
                 source.execute(f"KILL {thread['Id']}")
     message = move.wait_for_error()
     assert "copied again" in message

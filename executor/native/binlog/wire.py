@@ -242,7 +242,8 @@ class BinlogClient:
         if message[:1] == b"#":
             message = message[6:]
         text = message.decode("utf-8", "replace")
-        lost = ("GTID" in text and "GTID_MODE" not in text) or "purged" in text
+        # The next log cannot be found by a server whose history was reset while it sent the log before.
+        lost = ("GTID" in text and "GTID_MODE" not in text) or "purged" in text or "could not find next log" in text
         if errno == _BINLOG_ERROR and lost:
             return PositionLost(
                 f"{self.login.name} ({self.login.address}) cannot continue after {self.position.text}: {text} "

@@ -73,6 +73,9 @@ class Copying:
                 # Past everything that the last chunks may have seen, so that the tables are equal when this returns.
                 self._stall()
 
+    def _connect_target(self) -> Connection:
+        return connect(self._logins[1], database=self._record.db_name, apply=True, local_files=True)
+
     def _stall(self) -> None:
         token = sidecar.write_marker(self._source, self._record.keyspace, self._record.workflow, "copy")
         self._follower.follow(token)
@@ -92,7 +95,7 @@ class Copying:
             [layout for layout in layouts if layout.key],
             self._record.db_name,
             lambda: connect(self._logins[0]),
-            lambda: connect(self._logins[1], apply=True, local_files=True),
+            self._connect_target,
             self._workers,
         )
         stack.callback(copier.close)
@@ -106,7 +109,7 @@ class Copying:
         keyless = KeylessCopier(
             self._record,
             lambda: connect(self._logins[0]),
-            lambda: connect(self._logins[1], apply=True, local_files=True),
+            self._connect_target,
             self._follower.follow,
             self._stopping,
             lambda: self._show(progress, read_copy_states(self._target, self._record.id), counts),

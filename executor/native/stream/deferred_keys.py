@@ -111,7 +111,8 @@ class DeferredKeys:
             while (table := self._waiting.get()) is not None:
                 with self._connect() as connection:
                     self._connection = connection
-                    connection.execute(f"SET SESSION lock_wait_timeout={LOCK_SECONDS}")
+                    settings = connection.flavor.key_settings
+                    connection.execute(f"SET SESSION lock_wait_timeout={LOCK_SECONDS}{settings}")
                     self._add(connection, table)
                 with self._changed:
                     self._open -= 1

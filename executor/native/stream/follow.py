@@ -33,6 +33,7 @@ from executor.native.stream.ddl import Effect, effect_of, names_in
 from executor.native.stream.layout import TableLayout
 from executor.native.stream.reach import clock_offset, differing, lacks, logs_cascades, reaches_further
 from executor.native.stream.repeat import Repeater
+from executor.native.stream.silence import Silence
 from planner.document import OnDdl
 
 BATCH_BYTES = 4_000_000
@@ -77,10 +78,7 @@ class Follower:
         self._source = client.login
         lacking = lacks(client.login, applier.position, stopping)
         if lacking and not stopping():
-            raise MovetablesError(
-                f"{client.login.name} ({client.login.address}) lacks transactions that were applied already: {lacking}",
-                f"was another server made the source? {COPY_AGAIN}",
-            )
+            raise self._another_history(f"lacks transactions that were applied already: {lacking}")
         self._ahead = clock_offset(client.login)
         self._applier = applier
         self.left_out: set[str] = set()
@@ -92,6 +90,7 @@ class Follower:
         self._layouts: Mapping[str, TableLayout] = {layout.name: layout for layout in layouts}
         self._reader = TransactionReader(client, self._wanted)
         self._position = positions.parse(applier.position)
+        self._silence = Silence(client.login, record.keyspace, record.workflow)
         self._last_commit = time.monotonic()
         self._awaited: str | None = None
         self._marked = self._follows = False
@@ -184,7 +183,9 @@ class Follower:
             key, row = images[-1]
             if tuple(_text(literal) for literal in key[:2]) == mine:
                 self._marked = True
-                if _text(row[1:-1]).decode() == self._awaited:
+                token = _text(row[1:-1]).decode()
+                self._silence.heard(token)
+                if token == self._awaited:
                     self._awaited = None
 
     def _statement(self, statement: Statement) -> None:
@@ -300,8 +301,18 @@ class Follower:
 
     def _idle(self) -> None:
         # A heartbeat that was sent long ago, with changes behind it, says nothing of now.
-        if not self._reader.pending() and (self._applier.ahead or self._due(IDLE_WRITE_SECONDS)):
+        if self._reader.pending():
+            return
+        if wrong := self._silence.wrong(self._position):
+            raise self._another_history(wrong)
+        if self._applier.ahead or self._due(IDLE_WRITE_SECONDS):
             self._commit(0, known=time.time())
+
+    def _another_history(self, wrong: str) -> MovetablesError:
+        return MovetablesError(
+            f"{self._source.name} ({self._source.address}) {wrong}",
+            f"was its history begun anew (RESET), or another server made the source? {COPY_AGAIN}",
+        )
 
     def _roll_back(self, rollback: Rollback) -> None:
         self._applier.discard()

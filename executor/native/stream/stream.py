@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from executor.errors import MovetablesError
 from executor.native import sidecar
 from executor.native.binlog.wire import BinlogClient
-from executor.native.servers import Connection, Login, connect
+from executor.native.servers import Connection, Login, connect, quote
 from executor.native.stream.apply import Applier, StreamStopped
 from executor.native.stream.copying import Copying
 from executor.native.stream.follow import Follower, StopAtDdl
@@ -75,6 +75,7 @@ class Stream:
             if not record.pos:
                 record = self._first_position(source, target, record)
             layouts = self._layouts(target, record)
+            target.execute(f"USE {quote(record.db_name)}")  # the fence's triggers are faster so, see `connect`
             client = BinlogClient(self._source_login, record.pos, _server_id(record))
             stack.callback(client.close)
             applier = Applier(target, record, layouts)
