@@ -15,8 +15,9 @@ LOST_CONNECTION_ERRNOS = frozenset({1053, 1927, 2003, 2006, 2013, 2014, 2055, 40
 TRANSIENT_ERRNOS = frozenset({1205, 1213, 1020})
 """Lock wait timeout, deadlock, record changed (MariaDB snapshot isolation): the transaction may be tried again."""
 
-CURABLE_ERRNOS = frozenset({1021, 1040, 1114, 1226, 1290, 1317, 1836, 1969, 3024, 3, 28})
-"""Disk full, table full, too many connections, read-only, a statement ended by KILL or a time limit.
+CURABLE_ERRNOS = frozenset({1021, 1040, 1114, 1226, 1290, 1317, 1836, 1878, 1969, 3024, 3, 28})
+"""Disk full, table full, no room for a temporary file, too many connections, read-only, a statement ended by KILL or a
+time limit.
 
 Worth trying again: somebody may mend it meanwhile.
 """

@@ -265,6 +265,29 @@ def test_a_target_whose_disk_is_full_for_a_while(move: Moving, small_disk: Path)
     until(lambda: told(move) == "", "the reason to go")
 
 
+def test_a_target_whose_disk_is_full_while_keys_are_added(move: Moving, small_disk: Path) -> None:
+    keys = ", ".join(f"KEY k{number} (b, v{number})" for number in range(4))
+    values = ", ".join(f"v{number} INT NOT NULL DEFAULT {number}" for number in range(4))
+    move.tables(
+        f"CREATE TABLE wide (id INT PRIMARY KEY AUTO_INCREMENT, b VARBINARY(2000) NOT NULL, {values}, {keys})",
+        defer_secondary_keys=True,
+    )
+    with move.source() as source:
+        for number in range(10):
+            source.execute(f"INSERT INTO wide (b) VALUES {','.join([f'(REPEAT({number},1000))'] * 1000)}")
+    move.created()
+    move.run_streams()
+    until(lambda: "full" in told(move) or "does not answer" in told(move), "the reason")
+    assert move.state() is StreamState.COPYING
+    move.on(SOURCE, "INSERT INTO wide (b) VALUES ('later')")
+    subprocess.run(["mount", "-o", "remount,size=400m", str(small_disk)], check=True)
+    move.pair.start(TARGET)
+    move.settled_equal()
+    with move.target() as target:
+        assert len({row["Key_name"] for row in target.query("SHOW INDEX FROM wide")}) == 5
+    until(lambda: told(move) == "", "the reason to go")
+
+
 def free(folder: Path) -> int:
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize

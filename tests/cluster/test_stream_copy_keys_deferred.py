@@ -107,9 +107,7 @@ def test_an_administrator_ends_the_adding_of_keys(move: Moving) -> None:
     assert keys(move, TARGET) == keys(move, SOURCE)
 
 
-def test_plans_that_say_nothing_defer_the_keys_of_large_tables_only(
-    move: Moving, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plans_that_say_nothing_defer_large_keys_only(move: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(move, 1000)
     move.perform("create_workflow")
     assert keys(move, TARGET) == keys(move, SOURCE)

@@ -35,6 +35,7 @@ ROWS = (
     b"\x00hello\x02\x03\x02\x00\x00\x00\x02\x00\x00\x00\x00\x05\x80\x00\x00\x012\x00\x00\xc0?\xfe\xfc\x02\x00\x00\x00\x03"
     b"\x00\x00\x00\x03\x00\x00\x00"
 )
+FORMAT = struct.pack("<H50sI", 4, b"10.11.6-MariaDB-log", 0) + bytes(45)
 GTID = struct.pack("<QIB6x", 7, 0, 0)
 COLUMNS = ["id", "y", "u", "c", "b", "t", "e", "s", "bb", "d", "f"]
 
@@ -56,7 +57,8 @@ class Recorded:
 
 
 def reader(*events: Event) -> TransactionReader:
-    return TransactionReader(cast(BinlogClient, Recorded(*events)), lambda _database, table: table == "t")
+    recorded = Recorded(event(EventType.FORMAT, FORMAT, e.ARTIFICIAL), *events)
+    return TransactionReader(cast(BinlogClient, recorded), lambda _database, table: table == "t")
 
 
 def test_table_map() -> None:

@@ -173,11 +173,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A binlog file begins. `created` is 0 unless the server just started; `checksum` is 1 for CRC32, 0 for none."""
+    """How the events of a binlog file look; the server tells when it begins. `body` is that of the whole event."""
 
     server_version: str
-    created: int
-    checksum: int
+    body: bytes
+
+    @property
+    def mariadb(self) -> bool:
+        """True when MariaDB wrote the file."""
+        return "MariaDB" in self.server_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +309,8 @@ def _status(status: bytes) -> tuple[int | None, int | None]:
 
 def parse_format(body: bytes) -> Format:
     """A FORMAT_DESCRIPTION event's body including what follows it: one byte of checksum kind and 4 bytes."""
-    _version, server, created = struct.unpack_from("<H50sI", body)
-    return Format(server.rstrip(b"\0").decode("ascii", "replace"), created, body[-5])
+    _version, server = struct.unpack_from("<H50s", body)
+    return Format(server.rstrip(b"\0").decode("ascii", "replace"), body)
 
 
 def parse_rotate(event: Event) -> Rotate:

@@ -102,9 +102,8 @@ class TransactionReader:
         self._again = start if isinstance(start, GtidList) and start.held else None
         self._behind = client.written  # until everything of it was read; None then
         self._read = start
-        self._mariadb = True
-        self.format = b""
-        """The body of the last format event: how events of this source look."""
+        self.format: e.Format | None = None
+        """The last format event."""
 
     def pending(self) -> bool:
         """True when `next` will not wait for long."""
@@ -176,8 +175,7 @@ class TransactionReader:
                 self._ready.append(Rollback(self._open.gtid.id, event.timestamp, complete=False))
             self._close()
         if event.body:
-            self._mariadb = "MariaDB" in e.parse_format(event.body).server_version
-            self.format = event.body
+            self.format = e.parse_format(event.body)
 
     def _gtid(self, event: Event) -> None:
         if self._open is not None:
@@ -259,7 +257,9 @@ class TransactionReader:
         if version is None:
             if len(self._versions) >= _VERSIONS_KEPT:
                 self._versions.clear()
-            version = self._versions[shape] = TableVersion.of(parse_table_map(event, self._mariadb))
+            if self.format is None:
+                raise Malformed(f"{e.where(event)} comes before any format event")
+            version = self._versions[shape] = TableVersion.of(parse_table_map(event, self.format.mariadb))
         self._tables[table_id] = version
         if self._aside is not None:
             self._aside.append(event)

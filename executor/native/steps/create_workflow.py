@@ -111,18 +111,22 @@ def _create_table(
 def _deferred_keys(
     source: Connection, database: str, table: str, definition: str, wanted: bool | None
 ) -> dict[str, str]:
-    """The keys to add after the copy, as ``{name: definition}``; unless the plan says, those of large tables."""
+    """The keys to add after the copy, as ``{name: definition}``; unless the plan says, where a table's are large.
+
+    To add them the server reads the whole table again. That is little beside what it saves where keys are large, and
+    not where long rows have small keys.
+    """
     if wanted is False or "FOREIGN KEY" in definition:
         return {}
-    size, referenced = 0, 0
-    for described in describe_tables(source, database, [table]):
-        size = described.data_length
-        referenced = source.value(
-            "SELECT COUNT(*) FROM information_schema.key_column_usage "
-            "WHERE referenced_table_schema=%s AND referenced_table_name=%s",
-            [database, table],
-        )
-    if referenced or (wanted is None and size < DEFER_BYTES):
+    referenced = source.value(
+        "SELECT COUNT(*) FROM information_schema.key_column_usage "
+        "WHERE referenced_table_schema=%s AND referenced_table_name=%s",
+        [database, table],
+    )
+    size = source.value(
+        "SELECT index_length FROM information_schema.tables WHERE table_schema=%s AND table_name=%s", [database, table]
+    )
+    if referenced or (wanted is None and int(size or 0) < DEFER_BYTES):
         return {}
     keys = _secondary_keys(definition)
     if wanted is None:  # others wait while a server adds those of other kinds

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from executor.crashpoints import reached
 from executor.native import sidecar
+from executor.native.binlog.events import Format
 from executor.native.binlog.pieces import RowsChange
 from executor.native.binlog.rows import Decoder
 from executor.native.servers import Connection, ServerError
@@ -83,11 +84,11 @@ class Applier:
         self._sealed = {layout.name: TableChanges(layout) for layout in layouts}
         self._events.forget()
 
-    def take(self, change: RowsChange, decode: Decoder, source_format: bytes) -> None:
+    def take(self, change: RowsChange, decode: Decoder, source_format: Format | None) -> None:
         """Takes the rows of one event of the transaction being read.
 
-        `decode` decodes them; `source_format` is the body of the source's format event where events may be handed on
-        as they are, b'' while rows are still being copied, when changes meet rows that are there already or not yet.
+        `decode` decodes them; `source_format` is the source's format event where events may be handed on as they
+        are, None while rows are still being copied, when changes meet rows that are there already or not yet.
         """
         changes = self._current[change.table.table]
         before = changes.size

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from executor.errors import MovetablesError
-from executor.native.binlog.events import Rows, RowsKind
+from executor.native.binlog.events import Format, Rows, RowsKind
 from executor.native.binlog.pieces import RowsChange
 from executor.native.binlog.rows import Decoder, TableVersion
 from executor.native.stream.layout import TableLayout
@@ -76,15 +76,15 @@ class Changes:
 class RowEvents:
     """Rows events of one version of the table that were not decoded; `decode` does it.
 
-    `format` is the body of the format event that says how they look.
+    `format` is the format event that says how they look.
     """
 
     table: TableVersion
-    format: bytes
+    format: Format
     decode: Decoder
     events: list[Rows]
 
-    def continued_by(self, table: TableVersion, source_format: bytes) -> bool:
+    def continued_by(self, table: TableVersion, source_format: Format) -> bool:
         """True when events of that version and format may be added."""
         return self.table is table and self.format == source_format
 
@@ -116,7 +116,7 @@ class TableChanges:
             self.parts.append(last := Changes())
         self.size += last.read(change.rows, self.layout, decode)
 
-    def keep(self, change: RowsChange, decode: Decoder, source_format: bytes) -> None:
+    def keep(self, change: RowsChange, decode: Decoder, source_format: Format) -> None:
         """Adds an event as it is; `decode` is what would decode it, `source_format` as in `RowEvents`."""
         last = self.parts[-1] if self.parts else None
         if not isinstance(last, RowEvents) or not last.continued_by(change.table, source_format):

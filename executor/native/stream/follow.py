@@ -160,7 +160,7 @@ class Follower:
             if len(self._decoders) >= _DECODERS_KEPT:
                 self._decoders.clear()
             decode = self._decoders[change.table] = self._decoder(change.table, layout)
-        self._applier.take(change, decode, self._reader.format if self._follows else b"")
+        self._applier.take(change, decode, self._reader.format if self._follows else None)
         self._applier.spill_if_large()
 
     def _decoder(self, table: TableVersion, layout: TableLayout) -> Decoder:

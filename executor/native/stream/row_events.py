@@ -12,7 +12,7 @@ import time
 from binascii import b2a_base64
 from collections.abc import Iterator, Sequence
 
-from executor.native.binlog.events import HEADER, EventType, Rows, RowsKind, parse_format
+from executor.native.binlog.events import HEADER, EventType, Format, Rows, RowsKind
 from executor.native.binlog.pieces import RowsChange
 from executor.native.binlog.rows import TableVersion
 from executor.native.servers import Connection, ServerError
@@ -52,39 +52,34 @@ class RowEventWriter:
         self._largest = packet * 3 // 4 - _PACKET_ROOM
         # With conversions allowed, a column of another type would take what fits of a value.
         self._allowed = not connection.value(f"SELECT @@global.{_CONVERSIONS[self._mariadb]}")
-        self._understood: dict[bytes, bool] = {}
         self._server_id = int(connection.value("SELECT @@global.server_id"))
         self._refused_until = 0.0
-        self._told = b""
+        self._told: Format | None = None
         self._fitting: dict[TableVersion, bool] = {}
 
     def forget(self) -> None:
         """The target's tables may have changed."""
         self._fitting.clear()
 
-    def wanted(self, change: RowsChange, layout: TableLayout, source_format: bytes, *, follows: bool) -> bool:
+    def wanted(self, change: RowsChange, layout: TableLayout, source_format: Format, *, follows: bool) -> bool:
         """True when an event should be handed on.
 
-        `source_format` is the body of the source's format event; `follows` tells that the event comes behind one of its
+        `source_format` is the source's format event; `follows` tells that the event comes behind one of its
         transaction that is handed on.
         """
         size = len(change.rows.body)
         if (size < LEAST_BYTES and not follows) or size > self._largest - _PACKET_ROOM or not self._allowed:
             return False
-        if not change.rows.as_logged or time.monotonic() < self._refused_until:
+        if source_format.mariadb is not self._mariadb or not change.rows.as_logged:
             return False
-        understood = self._understood.get(source_format)
-        if understood is None:
-            found = "MariaDB" in parse_format(source_format).server_version
-            understood = self._understood[source_format] = found is self._mariadb
-        if not understood:
+        if time.monotonic() < self._refused_until:
             return False
         fitting = self._fitting.get(change.table)
         if fitting is None:
             fitting = self._fitting[change.table] = _fits(change.table, layout)
         return fitting
 
-    def prepare(self, source_format: bytes) -> None:
+    def prepare(self, source_format: Format) -> None:
         """Tells the server how the events look that will be written. Not in a transaction.
 
         Raises ServerError when the same may succeed later.
@@ -92,7 +87,7 @@ class RowEventWriter:
         if self._told == source_format or not self._allowed:
             return
         # Without checksums: ours would be new ones.
-        event = self._event(EventType.FORMAT, source_format[:-5] + b"\0" + source_format[-4:])
+        event = self._event(EventType.FORMAT, source_format.body[:-5] + b"\0" + source_format.body[-4:])
         try:
             self._connection.execute(_binlog([event]))
             if not self._mariadb:  # what follows is not a part of the log that the format event began
