@@ -198,13 +198,21 @@ def did_you_mean(word: str, known: Iterable[str], what: str = "") -> str:
     """
     names = sorted(set(known))
     folded = {name.casefold(): name for name in reversed(names)}
-    near = get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.7)
+    word = word.casefold()
+    # The measure of difflib is greedy: it finds ___a and __a_a less alike than many names that differ in more.
+    near = [name for name in folded if _one_more(word, name)] or get_close_matches(word, folded, n=1, cutoff=0.7)
     if near:
         return f"did you mean {shown(folded[near[0]])}?"
     if not names:
         return ""
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"known {what or 'values'}: {listed}"
+
+
+def _one_more(word: str, name: str) -> bool:
+    """True when one of them has one letter more than the other, anywhere, and else they are equal."""
+    shorter, longer = sorted((word, name), key=len)
+    return any(longer[:at] + longer[at + 1 :] == shorter for at in range(len(longer)))
 
 
 def unknown_keyspace(name: str, mark: Mark, known: Iterable[str], report: Report, place: str) -> None:

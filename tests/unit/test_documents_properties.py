@@ -126,6 +126,10 @@ def test_a_name_with_one_slip_is_recognised_and_only_known_names_are_suggested(
     assert hint.removeprefix("did you mean '").removesuffix("'?") in known
 
 
+def test_a_letter_that_is_missing_among_many_of_its_kind() -> None:
+    assert did_you_mean("___a", ["__a_a"]) == "did you mean '__a_a'?"
+
+
 def test_upper_case_is_no_different_name() -> None:
     assert did_you_mean("REPLICA", ["primary", "replica"]) == "did you mean 'replica'?"
     assert did_you_mean("x", []) == ""
