@@ -41,6 +41,8 @@ def exists(cluster: Cluster, move: Move) -> tuple[Refusal, ...]:
     if workflow is None:
         if is_completed(cluster, move):
             return (completed(move),)
+        if silent := primary_answers(cluster, (move.target,)):
+            return silent  # what cannot be read is not gone
         found = f"{move.name} workflow not found in the {move.target} keyspace"
         return (refuse("MT411", found, "a workflow", "plan again: the cluster has changed since"),)
     return () if same_move(workflow, move) else (collision(workflow, move),)

@@ -424,6 +424,13 @@ def test_the_gate_before_a_switch(changes: dict[str, Any], code: str, reason: st
     assert is_verification(refusals[0]) == code.startswith("MT7")
 
 
+def test_a_workflow_that_cannot_be_read_is_not_said_to_be_gone() -> None:
+    gone = at(MoveState.READS_SWITCHED).without_workflow("customer", MOVE.name)
+    assert [refusal.code for refusal in SwitchWrites(MOVE).ready(gone)] == ["MT411"]
+    silent = with_server(gone, TARGET, error="connection refused")
+    assert [refusal.code for refusal in SwitchWrites(MOVE).ready(silent)] == ["MT104"]
+
+
 def test_a_gate_that_verification_is_not_asked_of_passes() -> None:
     cluster = with_workflow(at(MoveState.READS_SWITCHED), vdiff=VDiffSummary("u", "completed", True, 1.0))
     assert SwitchWrites(replace(MOVE, verify_before_switch=False)).ready(cluster) == ()
