@@ -273,7 +273,7 @@ def bulk(options: argparse.Namespace, cluster: BenchCluster, ours: Ours, replica
 def _library() -> bool:
     found = importlib.util.find_spec("pymysqlreplication") is not None
     if not found:
-        print("mysql-replication is not installed (pip install mysql-replication), left out", flush=True)
+        print("mysql-replication is not installed (pip install -e '.[bench]'), left out", flush=True)
     return found
 
 
