@@ -23,7 +23,7 @@ from pathlib import Path
 
 from executor.native.servers import Connection, ServerError
 from tests.bench.cluster import BenchCluster
-from tests.bench.processor import Processor
+from tests.bench.processor import Processor, our_processes
 from tests.bench.turns import Turn, report, taken
 
 BATCH = 100_000
@@ -77,25 +77,22 @@ def _fill(connection: Connection, name: str, create: str, insert: str, rows: int
 class Memory(threading.Thread):
     """Looks at the resident memory of the processes of our own `movetables serve`; `peak` is in bytes."""
 
-    def __init__(self, marker: str) -> None:
+    def __init__(self, inventory: str) -> None:
         super().__init__(daemon=True)
-        self._marker = os.fsencode(marker)
+        self._inventory = inventory
         self.peak = 0
 
     def run(self) -> None:
         """Looks five times a second."""
         while True:
-            for process in Path("/proc").iterdir():
-                if process.name.isdigit():
-                    self._look(process)
+            for process in our_processes(self._inventory):
+                self._look(process)
             time.sleep(0.2)
 
     def _look(self, process: Path) -> None:
         try:
-            words = (process / "cmdline").read_bytes()
-            if self._marker in words and b"executor" in words:
-                found = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
-                self.peak = max(self.peak, int(found[1]) << 10 if found else 0)
+            found = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
+            self.peak = max(self.peak, int(found[1]) << 10 if found else 0)
         except OSError:
             return  # it ended meanwhile
 

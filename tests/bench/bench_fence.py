@@ -18,8 +18,6 @@ from tests.bench.cluster import BenchCluster, table
 from tests.bench.processor import Processor
 
 DATABASE, TABLE = "by_fence", "loaded"
-COLUMNS = """id BIGINT NOT NULL PRIMARY KEY, k INT NOT NULL, c CHAR(60) NOT NULL, note VARCHAR(80),
-    amount DECIMAL(12,2) NOT NULL, made DATETIME(6) NOT NULL"""
 WAYS = {
     "no fence": (False, True),
     "fence, in its database": (True, True),
@@ -30,7 +28,8 @@ WAYS = {
 def load(connection: Connection, file: Path, *, fenced: bool) -> None:
     """Loads `file` into a new table."""
     connection.execute(f"DROP TABLE IF EXISTS {DATABASE}.{TABLE}")
-    connection.execute(f"CREATE TABLE {DATABASE}.{TABLE} ({COLUMNS}) ENGINE=InnoDB")
+    connection.execute(f"CREATE TABLE {DATABASE}.{TABLE} LIKE vt_commerce.big")
+    connection.execute(f"ALTER TABLE {DATABASE}.{TABLE} DROP KEY k, DROP KEY made")
     if fenced:
         for statement in fence.create_statements(DATABASE, TABLE):
             connection.execute(statement)

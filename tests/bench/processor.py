@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from executor.native.servers import Login, connect
@@ -20,23 +20,26 @@ class Processor:
 
     def __init__(self, logins: Sequence[Login], inventory: str) -> None:
         self._servers = [_pid(login) for login in logins]
-        self._inventory = os.fsencode(inventory)
+        self._inventory = inventory
 
     def seconds(self) -> list[float]:
         """Processor seconds up to now: of each server in the order of the logins, then of all other processes."""
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         servers = [_seconds(Path(f"/proc/{pid}")) for pid in self._servers]
-        running = [_seconds(process) for process in Path("/proc").iterdir() if self._ours(process)]
+        running = [_seconds(process) for process in our_processes(self._inventory)]
         return [*servers, sum(each.ru_utime + each.ru_stime for each in used) + sum(running)]
 
-    def _ours(self, process: Path) -> bool:
-        if not process.name.isdigit():
-            return False
-        try:
-            words = (process / "cmdline").read_bytes()
-        except OSError:
-            return False  # it ended meanwhile
-        return self._inventory in words and b"executor" in words
+
+def our_processes(inventory: str) -> Iterator[Path]:
+    """The folders in /proc of our own processes that have `inventory` on their command line."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                words = (process / "cmdline").read_bytes()
+            except OSError:
+                continue  # it ended meanwhile
+            if os.fsencode(inventory) in words and b"executor" in words:
+                yield process
 
 
 def _pid(login: Login) -> int:

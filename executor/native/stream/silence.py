@@ -57,7 +57,6 @@ class Silence:
             if self._token:
                 return f"has transactions that it does not send: it has {theirs.text}, sent is {position.text}"
             if not position.merge(self._without_events).contains(self._theirs):
-                self._token = sidecar.write_marker(connection, *self._workflow, PURPOSE)
-                theirs = positions.parse(connection.position())
+                self._token = sidecar.write_marker(connection, *self._workflow, PURPOSE)  # behind all of `theirs`
         self._ours, self._theirs = position, theirs
         return ""
